@@ -1,0 +1,1 @@
+"""The keepwarm command: what runs beside the two servers."""

@@ -1,0 +1,236 @@
+"""The one module that imports vLLM: an AsyncLLM behind GenerationRequest and Chunk.
+
+vLLM's internal paths move between releases (four times from 0.24 to 0.33); everything of it that
+we use is used here, and a test runs each line against the pinned release.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Any
+
+import jinja2
+from vllm import SamplingParams
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.exceptions import GracefulHTTPError, VLLMClientError
+from vllm.inputs import TextPrompt
+from vllm.outputs import CompletionOutput
+from vllm.platforms import current_platform
+from vllm.renderers.params import ChatParams
+from vllm.sampling_params import RequestOutputKind
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError
+
+from openinference.errors import InternalError, InvalidInput, ServingError, Unavailable
+from openinference.generation import (
+    Chunk,
+    Conversation,
+    FinishReason,
+    GenerationRequest,
+    Prompt,
+)
+from openinference.sampling import SamplingParams as Sampling
+from vllm_predictor.settings import PredictorSettings
+
+# After this many seconds a full queue is worth another try; measured times come with overload work.
+BUSY_RETRY_S = 1.0
+
+
+class Engine:
+    """A running engine. Made by `build`, which blocks for as long as the model takes to load."""
+
+    def __init__(self, llm: AsyncLLM) -> None:
+        self._llm = llm
+        self._max_model_len: int = llm.model_config.max_model_len
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether the engine's process has ended; it never comes back."""
+        return bool(self._llm.errored)
+
+    def shutdown(self) -> None:
+        """Ends the engine's process; requests in flight fail."""
+        self._llm.shutdown()
+
+    async def generate(
+        self, request: GenerationRequest, request_id: str, *, traceparent: str | None = None
+    ) -> AsyncGenerator[Chunk, None]:
+        """The chunks that answer `request`; closing the generator aborts it in the engine.
+
+        Raises InvalidInput for what the model cannot take, Unavailable when the engine is full or
+        dead.
+        """
+        self._admit(request)
+        sources = [
+            self._generate_one(
+                prompt,
+                number * request.sampling.n,
+                request,
+                f"{request_id}-{number}",
+                traceparent,
+            )
+            for number, prompt in enumerate(request.prompts)
+        ]
+        source = sources[0] if len(sources) == 1 else _merged(sources)
+        async with aclosing(source):
+            async for chunk in source:
+                yield chunk
+
+    def _admit(self, request: GenerationRequest) -> None:
+        try:
+            self._llm.check_admission(request.sequences)
+        except GracefulHTTPError:
+            raise Unavailable("the engine is full", retry_after_s=BUSY_RETRY_S) from None
+
+    async def _generate_one(
+        self,
+        prompt: Prompt,
+        first_index: int,
+        request: GenerationRequest,
+        engine_id: str,
+        traceparent: str | None,
+    ) -> AsyncGenerator[Chunk, None]:
+        rendered = await self._render(prompt)
+        prompt_tokens = len(rendered["prompt_token_ids"])
+        room = self._max_model_len - prompt_tokens
+        if room < 1:
+            raise InvalidInput(
+                f"the prompt has {prompt_tokens} tokens; with an answer the model takes at most "
+                f"{self._max_model_len}"
+            )
+        outputs = self._llm.generate(
+            rendered,
+            _vllm_sampling(request.sampling, room, stream=request.stream),
+            engine_id,
+            trace_headers={"traceparent": traceparent} if traceparent else None,
+        )
+        counted = [0] * request.sampling.n
+        try:
+            async with aclosing(outputs):
+                async for output in outputs:
+                    for choice in output.outputs:
+                        counted[choice.index] += len(choice.token_ids)
+                        if choice.text or choice.finish_reason is not None:
+                            yield Chunk(
+                                first_index + choice.index,
+                                choice.text,
+                                prompt_tokens,
+                                counted[choice.index],
+                                _finish_reason(choice),
+                            )
+        except (VLLMClientError, ValueError) as error:
+            raise InvalidInput(str(error)) from None
+        except GracefulHTTPError:
+            raise Unavailable("the engine is full", retry_after_s=BUSY_RETRY_S) from None
+        except EngineDeadError:
+            raise Unavailable("the engine has ended", retry_after_s=BUSY_RETRY_S) from None
+
+    async def _render(self, prompt: Prompt) -> Any:
+        """The prompt's token ids as vLLM's input; raises InvalidInput when it does not fit."""
+        renderer = self._llm.renderer
+        try:
+            if isinstance(prompt, Conversation):
+                _, (rendered,) = await renderer.render_chat_async(
+                    [[dict(message) for message in prompt.messages]],
+                    ChatParams(chat_template_kwargs={"add_generation_prompt": True}),
+                )
+            else:
+                (rendered,) = await renderer.render_cmpl_async([TextPrompt(prompt=prompt)])
+        except jinja2.TemplateError as error:
+            raise InvalidInput(f"the model's chat template refuses the messages: {error}") from None
+        except (VLLMClientError, ValueError) as error:
+            raise InvalidInput(str(error)) from None
+        return rendered
+
+
+def build(settings: PredictorSettings, on_config: Callable[[], None]) -> Engine:
+    """Loads the model; `on_config` is called when vLLM has read the model's configuration.
+
+    Blocks; run it in a thread. Raises what vLLM raises, with its cause in the log.
+    """
+    eager, dtype = settings.enforce_eager, settings.dtype
+    on_cpu = bool(current_platform.is_cpu())
+    args = AsyncEngineArgs(
+        model=str(settings.model_dir),
+        served_model_name=[settings.model_name],
+        dtype="float32" if on_cpu and dtype == "auto" else dtype,
+        max_model_len=settings.max_model_len,
+        max_num_seqs=settings.max_num_seqs,
+        max_num_queued_reqs=settings.max_num_queued_reqs,
+        max_num_queued_tokens=settings.max_num_queued_tokens,
+        enforce_eager=on_cpu if eager is None else eager,
+        gpu_memory_utilization=settings.gpu_memory_utilization,
+        use_tqdm_on_load=False,
+    )
+    config = args.create_engine_config()
+    on_config()
+    return Engine(AsyncLLM.from_vllm_config(config))
+
+
+def _vllm_sampling(sampling: Sampling, room: int, *, stream: bool) -> SamplingParams:
+    return SamplingParams(
+        n=sampling.n,
+        max_tokens=min(sampling.max_tokens or room, room),
+        min_tokens=min(sampling.min_tokens, room),
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        min_p=sampling.min_p,
+        presence_penalty=sampling.presence_penalty,
+        frequency_penalty=sampling.frequency_penalty,
+        repetition_penalty=sampling.repetition_penalty,
+        stop=list(sampling.stop),
+        stop_token_ids=list(sampling.stop_token_ids),
+        ignore_eos=sampling.ignore_eos,
+        skip_special_tokens=sampling.skip_special_tokens,
+        seed=sampling.seed,
+        output_kind=RequestOutputKind.DELTA if stream else RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def _finish_reason(choice: CompletionOutput) -> FinishReason | None:
+    match choice.finish_reason:
+        case None:
+            return None
+        case "length":
+            return FinishReason.LENGTH
+        case "stop":
+            # vLLM names the stop string or token id, and leaves it out for end-of-sequence.
+            return FinishReason.EOS if choice.stop_reason is None else FinishReason.STOP_SEQUENCE
+        case "abort":
+            raise Unavailable("the engine aborted the request", retry_after_s=BUSY_RETRY_S)
+        case other:
+            raise InternalError(f"the engine ended the request: {other}")
+
+
+async def _merged(sources: list[AsyncGenerator[Chunk, None]]) -> AsyncGenerator[Chunk, None]:
+    """The chunks of several generators as they come; the first error closes all."""
+    queue: asyncio.Queue[Chunk | ServingError | None] = asyncio.Queue(maxsize=64)
+
+    async def drain(source: AsyncGenerator[Chunk, None]) -> None:
+        try:
+            async with aclosing(source):
+                async for chunk in source:
+                    await queue.put(chunk)
+        except ServingError as error:
+            await queue.put(error)
+        else:
+            await queue.put(None)
+
+    tasks = [asyncio.create_task(drain(source)) for source in sources]
+    try:
+        running = len(tasks)
+        while running:
+            item = await queue.get()
+            if isinstance(item, ServingError):
+                raise item
+            if item is None:
+                running -= 1
+            else:
+                yield item
+    finally:
+        for task in tasks:
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,161 @@
+"""The one request that all protocols become, and the chunks that answer it.
+
+A GenerationRequest is made once at the edge; a service answers it with Chunks; the edge formats
+them. Chunks of several sequences may interleave; each sequence is numbered `index` =
+prompt number * n + choice number.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from openinference.errors import InternalError, InvalidInput
+from openinference.sampling import SamplingParams
+
+MAX_SEQUENCES = 256
+ROLES = ("system", "developer", "user", "assistant", "tool")
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """Chat messages, for the model's own chat template; each has `role` and `content` texts."""
+
+    messages: tuple[dict[str, str], ...]
+
+
+Prompt = str | Conversation
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """Prompts to continue. With `stream` false each sequence is answered by one final chunk."""
+
+    model: str
+    prompts: tuple[Prompt, ...]
+    sampling: SamplingParams
+    stream: bool
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.sequences <= MAX_SEQUENCES:
+            raise InvalidInput(
+                f"prompts times n must be from 1 to {MAX_SEQUENCES} sequences, got {self.sequences}"
+            )
+
+    @property
+    def sequences(self) -> int:
+        """How many sequences answer the request."""
+        return len(self.prompts) * self.sampling.n
+
+
+class FinishReason(StrEnum):
+    """Why a sequence ended, in the words of OIP's generate extension."""
+
+    LENGTH = "length"
+    EOS = "eos_token"
+    STOP_SEQUENCE = "stop_sequence"
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """New text of one sequence.
+
+    `num_input_tokens` is the length of its prompt, `num_output_tokens` what it has generated so
+    far; `finish_reason` is set on its last chunk and nowhere else.
+    """
+
+    index: int
+    text: str
+    num_input_tokens: int
+    num_output_tokens: int
+    finish_reason: FinishReason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A finished sequence."""
+
+    text: str
+    finish_reason: FinishReason
+    num_input_tokens: int
+    num_output_tokens: int
+
+
+@dataclass(slots=True)
+class Usage:
+    """Token counts of a whole request, from its chunks as they pass."""
+
+    n: int
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def add(self, chunk: Chunk) -> None:
+        """Counts a sequence when it ends; a prompt with several choices counts once."""
+        if chunk.finish_reason is not None:
+            self.completion_tokens += chunk.num_output_tokens
+            if chunk.index % self.n == 0:
+                self.prompt_tokens += chunk.num_input_tokens
+
+
+async def collect(request: GenerationRequest, chunks: AsyncIterator[Chunk]) -> list[Completion]:
+    """All sequences of a request, in order of index; raises InternalError if one is missing."""
+    texts: list[list[str]] = [[] for _ in range(request.sequences)]
+    last: list[Chunk | None] = [None] * request.sequences
+    async for chunk in chunks:
+        texts[chunk.index].append(chunk.text)
+        if chunk.finish_reason is not None:
+            last[chunk.index] = chunk
+    completions = []
+    for parts, end in zip(texts, last, strict=True):
+        if end is None or end.finish_reason is None:
+            raise InternalError("the model ended its answer without a finish reason")
+        completions.append(
+            Completion(
+                "".join(parts), end.finish_reason, end.num_input_tokens, end.num_output_tokens
+            )
+        )
+    return completions
+
+
+def parse_conversation(messages: Any, where: str = "messages") -> Conversation:
+    """Chat messages from decoded JSON; raises InvalidInput naming the message and the field.
+
+    `content` is a string or a list of {"type": "text", "text": ...} parts, which are joined.
+    """
+    if not isinstance(messages, list) or not messages:
+        raise InvalidInput(f"{where} must be a non-empty list of messages")
+    return Conversation(
+        tuple(_message(message, f"{where}[{number}]") for number, message in enumerate(messages))
+    )
+
+
+def _message(message: Any, where: str) -> dict[str, str]:
+    if not isinstance(message, dict):
+        raise InvalidInput(f"{where} must be an object with role and content")
+    role = message.get("role")
+    if role not in ROLES:
+        raise InvalidInput(f"{where}.role must be one of {', '.join(ROLES)}, got {role!r:.40}")
+    parsed = {"role": role, "content": _content(message.get("content"), f"{where}.content")}
+    for key, value in message.items():
+        if key == "name" and isinstance(value, str):
+            parsed["name"] = value
+        elif key not in ("role", "content") and value not in (None, [], ""):
+            raise InvalidInput(f"{where}.{key:.40} is not supported; allowed: role, content, name")
+    return parsed
+
+
+def _content(content: Any, where: str) -> str:
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        raise InvalidInput(f"{where} must be a string or a list of text parts")
+    texts: list[str] = []
+    for number, part in enumerate(content):
+        text = part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None
+        if not isinstance(text, str):
+            raise InvalidInput(
+                f"{where}[{number}] must be a text part {{'type': 'text', 'text': ...}}; "
+                "other kinds of content are not supported"
+            )
+        texts.append(text)
+    return "".join(texts)

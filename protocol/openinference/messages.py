@@ -1,0 +1,133 @@
+"""The V2 protocol's messages as frozen values, the same for JSON, binary and gRPC."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from openinference.datatypes import BYTES, Datatype
+from openinference.errors import InvalidInput
+
+Parameters = Mapping[str, bool | int | float | str]
+TensorData = tuple[bytes, ...] | npt.NDArray[Any]
+
+
+MAX_DIMENSION = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A tensor: `data` holds its elements flat, in row-major order.
+
+    BYTES elements are a tuple of bytes, everything else a one-dimensional numpy array of
+    `datatype.numpy`. Invariant: the product of `shape` is the number of elements.
+    """
+
+    name: str
+    datatype: Datatype
+    shape: tuple[int, ...]
+    data: TensorData
+    parameters: Parameters = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestedOutput:
+    """An output asked for by name; `parameters` may hold `binary_data`."""
+
+    name: str
+    parameters: Parameters = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class InferRequest:
+    """An inference request; `outputs` None means all outputs."""
+
+    model: str
+    inputs: Sequence[Tensor]
+    version: str | None = None
+    id: str | None = None
+    parameters: Parameters = field(default_factory=dict)
+    outputs: Sequence[RequestedOutput] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InferResponse:
+    """An inference answer; `version` None means that the model is not versioned."""
+
+    model: str
+    outputs: Sequence[Tensor]
+    version: str | None = None
+    id: str | None = None
+    parameters: Parameters = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TensorMetadata:
+    """What a model takes or gives; -1 is a dimension of variable size."""
+
+    name: str
+    datatype: Datatype
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMetadata:
+    """A model's face: platform and tensors."""
+
+    name: str
+    platform: str
+    inputs: Sequence[TensorMetadata]
+    outputs: Sequence[TensorMetadata]
+    properties: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerMetadata:
+    """A server's name, version and the protocol extensions it offers."""
+
+    name: str
+    version: str
+    extensions: Sequence[str]
+
+
+def element_count(shape: Sequence[int]) -> int:
+    """Number of elements of a tensor of this shape; a scalar's shape [] holds one."""
+    return prod(shape)
+
+
+def checked_shape(shape: object, where: str) -> tuple[int, ...]:
+    """`shape` as a tuple; raises InvalidInput unless it is a list of integers from 0 to 2^63-1.
+
+    The upper bound is gRPC's, whose dimensions are int64, and within JSON's unsigned 64 bits.
+    """
+    if not isinstance(shape, list | tuple) or not all(
+        type(size) is int and 0 <= size <= MAX_DIMENSION for size in shape
+    ):
+        raise InvalidInput(
+            f"{where}: shape must be a list of integers from 0 to {MAX_DIMENSION}, "
+            f"got {shape!r:.80}"
+        )
+    return tuple(shape)
+
+
+def check_count(shape: Sequence[int], count: int, where: str) -> None:
+    """Raises InvalidInput unless a tensor of this shape has `count` elements."""
+    expected = element_count(shape)
+    if expected != count:
+        raise InvalidInput(
+            f"{where}: shape {list(shape)} holds {expected} element{'s' * (expected != 1)}, "
+            f"data has {count}"
+        )
+
+
+def bytes_tensor(name: str, texts: Sequence[str], shape: Sequence[int] | None = None) -> Tensor:
+    """A BYTES tensor of UTF-8 texts, of shape [n] unless given."""
+    return Tensor(name, BYTES, tuple(shape or (len(texts),)), tuple(t.encode() for t in texts))
+
+
+def number_tensor(name: str, datatype: Datatype, values: Sequence[int | float]) -> Tensor:
+    """A numeric tensor of shape [n]."""
+    return Tensor(name, datatype, (len(values),), np.array(values, dtype=datatype.numpy))

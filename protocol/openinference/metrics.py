@@ -1,0 +1,68 @@
+"""Prometheus metrics of both servers: requests by endpoint and status, in flight, seconds."""
+
+import time
+from types import TracebackType
+from typing import Self
+
+from prometheus_client import Counter, Gauge, Histogram
+
+REQUESTS = Counter(
+    "keepwarm_requests", "Answered requests by endpoint and status.", ["endpoint", "status"]
+)
+IN_FLIGHT = Gauge("keepwarm_requests_in_flight", "Requests being answered.", ["endpoint"])
+SECONDS = Histogram(
+    "keepwarm_request_seconds",
+    "Seconds from the request's arrival to the end of its answer.",
+    ["endpoint"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300),
+)
+
+
+class Endpoint:
+    """The metrics of one endpoint; `track()` is entered once for each request."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._in_flight = IN_FLIGHT.labels(name)
+        self._seconds = SECONDS.labels(name)
+        self._by_status: dict[str, Counter] = {}
+
+    def track(self) -> "Tracked":
+        """A context manager for one request; set its `status` before it ends."""
+        return Tracked(self)
+
+    def began(self) -> None:
+        """Counts a request in."""
+        self._in_flight.inc()
+
+    def ended(self, status: str, seconds: float) -> None:
+        """Counts a request out, with the status that it was answered with."""
+        self._in_flight.dec()
+        self._seconds.observe(seconds)
+        counter = self._by_status.get(status)
+        if counter is None:
+            counter = self._by_status[status] = REQUESTS.labels(self._name, status)
+        counter.inc()
+
+
+class Tracked:
+    """One request; a request that ends without a status was left by its caller."""
+
+    __slots__ = ("_endpoint", "_start", "status")
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self.status = "cancelled"
+
+    def __enter__(self) -> Self:
+        self._start = time.perf_counter()
+        self._endpoint.began()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._endpoint.ended(self.status, time.perf_counter() - self._start)

@@ -1,0 +1,238 @@
+"""OpenAI's completions and chat completions: bodies, stream events and error objects.
+
+Every member of a request is honoured, harmless to leave out, or refused by name: nothing that
+could change the answer is ignored. Source: OpenAI API reference, "Chat" and "Completions".
+"""
+
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum
+from typing import Any, Final
+
+from openinference import sampling
+from openinference.errors import InvalidInput, ServingError
+from openinference.generation import (
+    Chunk,
+    Completion,
+    FinishReason,
+    GenerationRequest,
+    Prompt,
+    Usage,
+    parse_conversation,
+)
+
+# OpenAI's documented default of /completions.
+DEFAULT_COMPLETION_TOKENS: Final = 16
+
+# Members that describe the caller or its billing; leaving them out changes no answer.
+_HARMLESS: Final = frozenset(
+    {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"}
+)
+# Members that are refused unless they say "nothing of this kind".
+_INERT_VALUES: Final[Mapping[str, Sequence[Any]]] = {
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "tools": ([],),
+    "tool_choice": ("none",),
+    "functions": ([],),
+    "function_call": ("none",),
+    "parallel_tool_calls": (True, False),
+    "response_format": ({"type": "text"},),
+    "logit_bias": ({},),
+    "echo": (False,),
+    "best_of": (1,),
+    "suffix": ("",),
+    "modalities": (["text"],),
+    "audio": (),
+    "prediction": (),
+    "reasoning_effort": (),
+    "verbosity": (),
+    "web_search_options": (),
+}
+
+
+class Endpoint(Enum):
+    """Which of the two bodies: (object name, object name of a stream's events, id prefix)."""
+
+    CHAT = ("chat.completion", "chat.completion.chunk", "chatcmpl-")
+    COMPLETIONS = ("text_completion", "text_completion", "cmpl-")
+
+
+class OpenAICall:
+    """A parsed OpenAI request and what its answer needs to repeat."""
+
+    def __init__(self, endpoint: Endpoint, body: dict[str, Any]) -> None:
+        """Raises InvalidInput naming the offending member of `body`."""
+        self._endpoint = endpoint
+        members = {name: value for name, value in body.items() if value is not None}
+        model = members.pop("model", None)
+        if not isinstance(model, str) or not model:
+            raise InvalidInput("model must be a non-empty string")
+        self.stream = _flag(members, "stream")
+        self._include_usage = self._stream_options(members.pop("stream_options", None))
+        prompts = self._prompts(members)
+        for name in list(members):
+            if name in _HARMLESS or members[name] in _INERT_VALUES.get(name, ()):
+                del members[name]
+            elif name in _INERT_VALUES:
+                raise InvalidInput(f"'{name}' is not supported")
+        self._limit(members)
+        if not 0 <= _number(members.get("temperature", 1)) <= 2:
+            raise InvalidInput(
+                f"parameter 'temperature' must be a number from 0 to 2, "
+                f"got {members['temperature']!r:.40}"
+            )
+        self.request = GenerationRequest(
+            model,
+            prompts,
+            sampling.parse(
+                members,
+                default_max_tokens=(
+                    None if endpoint is Endpoint.CHAT else DEFAULT_COMPLETION_TOKENS
+                ),
+            ),
+            self.stream,
+        )
+        self._envelope = {
+            "id": endpoint.value[2] + uuid.uuid4().hex,
+            "object": endpoint.value[1 if self.stream else 0],
+            "created": int(time.time()),
+            "model": model,
+        }
+        self._started: set[int] = set()
+
+    def answer(self, completions: Sequence[Completion]) -> dict[str, Any]:
+        """The body of a whole answer."""
+        usage = Usage(self.request.sampling.n)
+        choices = []
+        for index, completion in enumerate(completions):
+            usage.add(
+                Chunk(
+                    index,
+                    "",
+                    completion.num_input_tokens,
+                    completion.num_output_tokens,
+                    completion.finish_reason,
+                )
+            )
+            content: dict[str, Any] = (
+                {"message": {"role": "assistant", "content": completion.text, "refusal": None}}
+                if self._endpoint is Endpoint.CHAT
+                else {"text": completion.text}
+            )
+            choices.append(self._choice(index, content, completion.finish_reason))
+        return {**self._envelope, "choices": choices, "usage": _usage(usage)}
+
+    def events(self, chunk: Chunk) -> Iterator[dict[str, Any]]:
+        """The stream events that a chunk becomes; the first of a chat choice names the role."""
+        if self._endpoint is Endpoint.COMPLETIONS:
+            yield self._event({"text": chunk.text}, chunk)
+            return
+        if chunk.index not in self._started:
+            self._started.add(chunk.index)
+            yield self._event({"delta": {"role": "assistant", "content": ""}}, chunk, end=False)
+        if chunk.text:
+            yield self._event({"delta": {"content": chunk.text}}, chunk, end=False)
+        if chunk.finish_reason is not None:
+            yield self._event({"delta": {}}, chunk)
+
+    def usage_event(self, usage: Usage) -> dict[str, Any] | None:
+        """The event before [DONE] that a caller gets who asked for `include_usage`."""
+        if not self._include_usage:
+            return None
+        return {**self._envelope, "choices": [], "usage": _usage(usage)}
+
+    def _event(self, content: dict[str, Any], chunk: Chunk, *, end: bool = True) -> dict[str, Any]:
+        event: dict[str, Any] = {
+            **self._envelope,
+            "choices": [self._choice(chunk.index, content, chunk.finish_reason if end else None)],
+        }
+        if self._include_usage:
+            event["usage"] = None
+        return event
+
+    @staticmethod
+    def _choice(
+        index: int, content: dict[str, Any], finish_reason: FinishReason | None
+    ) -> dict[str, Any]:
+        reason = {None: None, FinishReason.LENGTH: "length"}.get(finish_reason, "stop")
+        return {"index": index, **content, "logprobs": None, "finish_reason": reason}
+
+    def _stream_options(self, options: Any) -> bool:
+        if options is None:
+            return False
+        if not self.stream:
+            raise InvalidInput("stream_options is only allowed when stream is true")
+        if not isinstance(options, dict) or set(options) - {"include_usage"}:
+            raise InvalidInput("stream_options must be an object with at most include_usage")
+        return _flag(dict(options), "include_usage")
+
+    def _prompts(self, members: dict[str, Any]) -> tuple[Prompt, ...]:
+        if self._endpoint is Endpoint.CHAT:
+            return (parse_conversation(members.pop("messages", None)),)
+        prompt = members.pop("prompt", None)
+        prompts = [prompt] if isinstance(prompt, str) else prompt
+        if (
+            not isinstance(prompts, list)
+            or not prompts
+            or not all(isinstance(text, str) for text in prompts)
+        ):
+            raise InvalidInput(
+                "prompt must be a string or a non-empty list of strings; "
+                "token ids are not supported"
+            )
+        return tuple(prompts)
+
+    def _limit(self, members: dict[str, Any]) -> None:
+        """Lets max_completion_tokens, which replaced max_tokens, win where both are given."""
+        if self._endpoint is Endpoint.CHAT and "max_completion_tokens" in members:
+            members["max_tokens"] = members.pop("max_completion_tokens")
+
+
+def models(names: Sequence[str], created: int) -> dict[str, Any]:
+    """The body of `GET /models`."""
+    return {"object": "list", "data": [model(name, created) for name in names]}
+
+
+def model(name: str, created: int) -> dict[str, Any]:
+    """The body of `GET /models/NAME`; `created` is in seconds since 1970."""
+    return {"id": name, "object": "model", "created": created, "owned_by": "keepwarm"}
+
+
+_ERROR_TYPES: Final = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
+
+
+def error(problem: ServingError) -> dict[str, Any]:
+    """OpenAI's error object."""
+    kind = _ERROR_TYPES.get(
+        problem.http_status,
+        "invalid_request_error" if problem.http_status < 500 else "server_error",
+    )
+    code = "model_not_found" if problem.http_status == 404 else None
+    return {"error": {"message": problem.message, "type": kind, "param": None, "code": code}}
+
+
+def _usage(usage: Usage) -> dict[str, int]:
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+    }
+
+
+def _flag(members: dict[str, Any], name: str) -> bool:
+    value = members.pop(name, False)
+    if not isinstance(value, bool):
+        raise InvalidInput(f"{name} must be true or false, got {value!r:.40}")
+    return value
+
+
+def _number(value: Any) -> float:
+    """A number to compare bounds with; what is none is left for the sampling table to refuse."""
+    return value if type(value) in (int, float) else 1

@@ -1,0 +1,64 @@
+"""Reading a request body: bounded before it is whole, gzip and deflate undone within the bound."""
+
+import zlib
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from openinference.errors import ClientLeft, InvalidInput, PayloadTooLarge, UnsupportedEncoding
+
+# zlib's window bits: 16 more means a gzip header, 32 more detects gzip or zlib.
+_WINDOW_BITS: Final = {
+    "gzip": 16 + zlib.MAX_WBITS,
+    "x-gzip": 16 + zlib.MAX_WBITS,
+    "deflate": zlib.MAX_WBITS,
+}
+
+
+async def read(
+    headers: Mapping[str, str], receive: Callable[[], Awaitable[Any]], max_bytes: int
+) -> bytes:
+    """The whole body, decoded.
+
+    Raises PayloadTooLarge as soon as it is over `max_bytes` (before or after decompression),
+    UnsupportedEncoding, InvalidInput for broken compression, ClientLeft.
+    """
+    length = headers.get("content-length", "")
+    if length.isdecimal() and int(length[:20]) > max_bytes:
+        raise _too_large(max_bytes)
+    encoding = headers.get("content-encoding", "identity").strip().lower()
+    if encoding != "identity" and encoding not in _WINDOW_BITS:
+        raise UnsupportedEncoding(
+            f"Content-Encoding {encoding!r:.40} is not supported; allowed: gzip, deflate"
+        )
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientLeft("the client left before its request was whole")
+        part = message.get("body", b"")
+        size += len(part)
+        if size > max_bytes:
+            raise _too_large(max_bytes)
+        parts.append(part)
+        if not message.get("more_body", False):
+            break
+    body = parts[0] if len(parts) == 1 else b"".join(parts)
+    return body if encoding == "identity" else _decompress(body, encoding, max_bytes)
+
+
+def _decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
+    decoder = zlib.decompressobj(_WINDOW_BITS[encoding])
+    try:
+        plain = decoder.decompress(body, max_bytes + 1)
+    except zlib.error:
+        raise InvalidInput(f"body is not valid {encoding} data") from None
+    if len(plain) > max_bytes:
+        raise _too_large(max_bytes)
+    if not decoder.eof or decoder.unused_data:
+        raise InvalidInput(f"body is not one whole {encoding} stream")
+    return plain
+
+
+def _too_large(max_bytes: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"body is over the limit of {max_bytes} bytes")

@@ -1,0 +1,67 @@
+"""Errors as HTTP answers, in the shape of the protocol that was spoken."""
+
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from openinference import openai_json
+from openinference.errors import InternalError, ServingError
+
+JSON = "application/json"
+ErrorBody = Callable[[ServingError], dict[str, Any]]
+
+
+def v2_body(error: ServingError) -> dict[str, Any]:
+    """OIP's error object."""
+    return {"error": error.message}
+
+
+def http_status(error: ServingError, *, invalid_status: int = 400) -> int:
+    """The HTTP status of an error; generate answers bad input with 422 (generate_rest.yaml)."""
+    return invalid_status if error.http_status == 400 else error.http_status
+
+
+def response(
+    error: ServingError, body: ErrorBody, headers: Mapping[str, str], *, invalid_status: int = 400
+) -> Response:
+    """The error as a whole answer, with Retry-After (seconds, rounded up) where it has one."""
+    extra = dict(headers)
+    if error.retry_after_s is not None:
+        extra["retry-after"] = str(math.ceil(error.retry_after_s))
+    return Response(
+        orjson.dumps(body(error)),
+        http_status(error, invalid_status=invalid_status),
+        extra,
+        JSON,
+    )
+
+
+def exception_handlers() -> dict[Any, Callable[[Request, Any], Awaitable[Response]]]:
+    """Handlers for an app whose every answer, 404 and 405 too, must be one of our error bodies."""
+
+    async def http_error(request: Request, error: HTTPException) -> Response:
+        message = {
+            404: f"no such path: {request.url.path}",
+            405: f"method {request.method} is not allowed here",
+        }.get(error.status_code, str(error.detail))
+        problem = ServingError(message)
+        shape = openai_json.error if _is_openai(request.url.path) else v2_body
+        body = shape(problem)
+        if shape is openai_json.error:
+            body["error"]["type"] = "invalid_request_error"
+        return Response(orjson.dumps(body), error.status_code, error.headers, JSON)
+
+    async def bug(request: Request, _: Exception) -> Response:
+        shape = openai_json.error if _is_openai(request.url.path) else v2_body
+        return response(InternalError(), shape, {})
+
+    return {HTTPException: http_error, Exception: bug}
+
+
+def _is_openai(path: str) -> bool:
+    return path.startswith(("/openai/", "/v1/"))

@@ -1,0 +1,213 @@
+"""The routes: paths of OIP inference_rest.md, generate_rest.yaml and OpenAI's API reference."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from typing import Any
+
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from openinference import openai_json, sse, text_tensors, v2_json
+from openinference.context import RequestContext, shortened
+from openinference.deadlines import until_deadline
+from openinference.errors import InternalError, NotFound
+from openinference.generate_json import GenerateCall
+from openinference.generation import Chunk, GenerationRequest, Usage, collect
+from openinference.messages import Parameters
+from openinference.openai_json import OpenAICall
+from openinference.rest._endpoint import Call, Endpoint, EventStream, Handler, json_response
+from openinference.service import InferenceService
+
+OPENAI_PREFIXES = ("/openai/v1", "/v1")
+
+
+def routes(service: InferenceService, *, max_body_bytes: int, openai: bool) -> list[BaseRoute]:
+    """All routes over `service`; `max_body_bytes` bounds a body before and after decompression."""
+    edge = _Edge(service)
+
+    def endpoint(name: str, handler: Handler, **options: Any) -> Endpoint:
+        return Endpoint(
+            name,
+            handler,
+            max_timeout_s=service.max_timeout_s,
+            max_body_bytes=max_body_bytes,
+            **options,
+        )
+
+    generate_errors: dict[str, Any] = {"invalid_status": 422}
+    table: list[tuple[str, str, Endpoint]] = [
+        ("GET", "/v2", endpoint("server_metadata", edge.server_metadata)),
+        ("GET", "/v2/health/live", endpoint("live", edge.live)),
+        ("GET", "/v2/health/ready", endpoint("ready", edge.ready)),
+        ("GET", "/v2/models", endpoint("models", edge.models)),
+    ]
+    for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
+        table += [
+            ("GET", model, endpoint("model_metadata", edge.model_metadata)),
+            ("GET", f"{model}/ready", endpoint("model_ready", edge.model_ready)),
+            ("POST", f"{model}/infer", endpoint("infer", edge.infer)),
+            ("POST", f"{model}/generate", endpoint("generate", edge.generate, **generate_errors)),
+            (
+                "POST",
+                f"{model}/generate_stream",
+                endpoint("generate_stream", edge.generate_stream, **generate_errors),
+            ),
+        ]
+    errors: dict[str, Any] = {"error_body": openai_json.error}
+    for prefix in OPENAI_PREFIXES if openai else ():
+        table += [
+            ("GET", f"{prefix}/models", endpoint("openai_models", edge.openai_models, **errors)),
+            (
+                "GET",
+                f"{prefix}/models/{{model}}",
+                endpoint("openai_model", edge.openai_model, **errors),
+            ),
+            (
+                "POST",
+                f"{prefix}/chat/completions",
+                endpoint("chat_completions", edge.chat_completions, **errors),
+            ),
+            ("POST", f"{prefix}/completions", endpoint("completions", edge.completions, **errors)),
+        ]
+    return [Route(path, app, methods=[method]) for method, path, app in table]
+
+
+class _Edge:
+    """The handlers."""
+
+    def __init__(self, service: InferenceService) -> None:
+        self._service = service
+        self._created = int(time.time())
+
+    async def live(self, call: Call) -> Response:
+        live = await self._service.is_live()
+        return json_response({"live": live}, 200 if live else 503)
+
+    async def ready(self, call: Call) -> Response:
+        # OIP's text names the member `live`, KServe's client reads `ready`: both are there.
+        ready = await self._service.is_ready()
+        return json_response({"live": ready, "ready": ready}, 200 if ready else 503)
+
+    async def server_metadata(self, call: Call) -> Response:
+        return json_response(v2_json.server_metadata(self._service.metadata))
+
+    async def models(self, call: Call) -> Response:
+        return json_response({"models": list(self._service.models)})
+
+    async def model_metadata(self, call: Call) -> Response:
+        metadata = await self._service.model_metadata(*_model_of(call))
+        return json_response(v2_json.model_metadata(metadata))
+
+    async def model_ready(self, call: Call) -> Response:
+        model, version = _model_of(call)
+        ready = await self._service.is_model_ready(model, version)
+        return json_response({"name": model, "ready": ready}, 200 if ready else 503)
+
+    async def infer(self, call: Call) -> Response:
+        model, version = _model_of(call)
+        infer = v2_json.infer_request(
+            model, version, call.body, call.headers.get(v2_json.HEADER_LENGTH)
+        )
+        request = text_tensors.generation_request(infer, stream=False)
+        chunks = self._chunks(request, version, call, infer.parameters)
+        completions = await collect(request, chunks)
+        body, json_length = v2_json.infer_response(
+            infer, text_tensors.infer_response(infer, version, completions)
+        )
+        if json_length is None:
+            return Response(body, media_type="application/json")
+        return Response(
+            body,
+            headers={v2_json.HEADER_LENGTH: str(json_length)},
+            media_type="application/octet-stream",
+        )
+
+    async def generate(self, call: Call) -> Response:
+        model, version = _model_of(call)
+        generate = GenerateCall(model, v2_json.load_object(call.body), stream=False)
+        chunks = self._chunks(generate.request, version, call, generate.parameters)
+        (completion,) = await collect(generate.request, chunks)
+        return json_response(generate.answer(completion))
+
+    async def generate_stream(self, call: Call) -> EventStream:
+        model, version = _model_of(call)
+        generate = GenerateCall(model, v2_json.load_object(call.body), stream=True)
+        chunks = self._chunks(generate.request, version, call, generate.parameters)
+        return await _event_stream(chunks, lambda chunk: [generate.event(chunk)])
+
+    async def openai_models(self, call: Call) -> Response:
+        return json_response(openai_json.models(self._service.models, self._created))
+
+    async def openai_model(self, call: Call) -> Response:
+        model = call.path["model"]
+        if model not in self._service.models:
+            raise NotFound(f"model {model!r:.80} not found")
+        return json_response(openai_json.model(model, self._created))
+
+    async def chat_completions(self, call: Call) -> Response | EventStream:
+        return await self._openai(openai_json.Endpoint.CHAT, call)
+
+    async def completions(self, call: Call) -> Response | EventStream:
+        return await self._openai(openai_json.Endpoint.COMPLETIONS, call)
+
+    async def _openai(self, endpoint: openai_json.Endpoint, call: Call) -> Response | EventStream:
+        openai = OpenAICall(endpoint, v2_json.load_object(call.body))
+        chunks = self._chunks(openai.request, None, call, {})
+        if not openai.stream:
+            return json_response(openai.answer(await collect(openai.request, chunks)))
+        usage = Usage(openai.request.sampling.n)
+
+        def events(chunk: Chunk) -> Iterable[dict[str, Any]]:
+            usage.add(chunk)
+            return openai.events(chunk)
+
+        def end() -> bytes:
+            event = openai.usage_event(usage)
+            return (sse.event(event) if event is not None else b"") + sse.DONE
+
+        return await _event_stream(chunks, events, end)
+
+    def _chunks(
+        self, request: GenerationRequest, version: str | None, call: Call, parameters: Parameters
+    ) -> AsyncGenerator[Chunk, None]:
+        context = bounded(call.context, parameters)
+        return until_deadline(self._service.generate(request, version, context), context)
+
+
+def bounded(context: RequestContext, parameters: Parameters) -> RequestContext:
+    """`context`, shortened by Triton's `timeout` request parameter where there is one."""
+    timeout_s = text_tensors.timeout_s(parameters)
+    if timeout_s is None:
+        return context
+    return shortened(context, asyncio.get_running_loop().time(), timeout_s)
+
+
+def _model_of(call: Call) -> tuple[str, str | None]:
+    return call.path["model"], call.path.get("version")
+
+
+async def _event_stream(
+    chunks: AsyncGenerator[Chunk, None],
+    events: Callable[[Chunk], Iterable[dict[str, Any]]],
+    end: Callable[[], bytes] = bytes,
+) -> EventStream:
+    """The events that `chunks` become; awaits the first, so that it may fail with a status."""
+    first = await anext(chunks, None)
+    if first is None:
+        raise InternalError("the model ended its answer without a finish reason")
+
+    async def rest() -> AsyncIterator[bytes]:
+        async for chunk in chunks:
+            part = _joined(events(chunk))
+            if part:
+                yield part
+        last = end()
+        if last:
+            yield last
+
+    return EventStream(_joined(events(first)), rest(), chunks.aclose)
+
+
+def _joined(events: Iterable[dict[str, Any]]) -> bytes:
+    return b"".join(sse.event(event) for event in events)

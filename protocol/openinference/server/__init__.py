@@ -1,0 +1,1 @@
+"""The process around the edges: settings from flags and environment, logs, two ports, drain."""

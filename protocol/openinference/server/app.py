@@ -1,0 +1,35 @@
+"""Puts the routes of a service on a Starlette app (KServe's own), in place of all others."""
+
+from prometheus_client import REGISTRY, exposition
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from openinference import rest
+from openinference.service import InferenceService
+
+
+def build(app: Starlette, service: InferenceService, *, max_body_bytes: int, openai: bool) -> None:
+    """Gives `app` our routes, `/metrics` and `/`, and our error bodies.
+
+    KServe's own routes are not kept: they check little, and its repository routes let anybody
+    unload the model.
+    """
+
+    async def root(_: Request) -> Response:
+        return Response('{"status":"alive"}', media_type="application/json")
+
+    app.router.routes[:] = [
+        *rest.routes(service, max_body_bytes=max_body_bytes, openai=openai),
+        Route("/metrics", _metrics),
+        Route("/", root),
+    ]
+    app.router.redirect_slashes = False
+    for kind, handler in rest.exception_handlers().items():
+        app.add_exception_handler(kind, handler)
+
+
+async def _metrics(request: Request) -> Response:
+    encoder, content_type = exposition.choose_encoder(request.headers.get("accept", ""))
+    return Response(encoder(REGISTRY), headers={"content-type": content_type})

@@ -1,0 +1,117 @@
+"""Settings classes as the one source of flags, environment variables, `--help` and defaults."""
+
+import argparse
+import copy
+import sys
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ENV_PREFIX = "KEEPWARM_"
+
+
+class ServerSettings(BaseSettings):
+    """What every keepwarm server can be told; a flag wins over its environment variable."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, frozen=True, extra="forbid", protected_namespaces=()
+    )
+    description: ClassVar[str] = "A keepwarm server."
+
+    model_name: str = Field(
+        "model",
+        description="Name under which the model is served.",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+    )
+    http_port: int = Field(8080, description="Port of REST.", ge=1, le=65535)
+    grpc_port: int = Field(8081, description="Port of gRPC.", ge=1, le=65535)
+    host: str = Field("0.0.0.0", description="Address to listen on.")  # noqa: S104 (a pod's server)
+    max_body_bytes: int = Field(
+        4 * 2**20,
+        description="Largest request body in bytes, before and after decompression.",
+        ge=1024,
+    )
+    grpc_max_receive_message_length: int = Field(
+        8 * 2**20, description="Largest gRPC message received, in bytes.", ge=1024
+    )
+    grpc_max_send_message_length: int = Field(
+        8 * 2**20, description="Largest gRPC message sent, in bytes.", ge=1024
+    )
+    max_timeout_s: float = Field(
+        300.0,
+        description="Longest time a request may take, in seconds; a caller can only ask for less.",
+        gt=0,
+    )
+    drain_s: float = Field(
+        300.0,
+        description="Longest time, in seconds, that requests in flight get after SIGTERM.",
+        ge=0,
+    )
+    workers: int = Field(
+        1,
+        description="Accepted because KServe's controller passes it; one process always serves.",
+        ge=1,
+    )
+    log_level: str = Field(
+        "info", description="debug, info, warning or error.", pattern="^(debug|info|warning|error)$"
+    )
+
+    @classmethod
+    def from_args(
+        cls, args: Sequence[str], *, parents: Sequence[argparse.ArgumentParser] = ()
+    ) -> Self:
+        """Settings from command-line flags, then environment variables, then defaults.
+
+        `parents` bring flags of KServe that are accepted too; those that no field reads have no
+        effect and are named on stderr. Prints a sentence and exits with status 2 on bad values.
+        """
+        parser = cls.parser(parents)
+        given = vars(parser.parse_args(args))
+        unread = sorted(set(given) - set(cls.model_fields))
+        if unread:
+            flags = ", ".join(f"--{name}" for name in unread)
+            print(f"these flags of KServe have no effect here: {flags}", file=sys.stderr)
+        try:
+            return cls(**{name: given[name] for name in given if name in cls.model_fields})
+        except ValidationError as error:
+            lines = [
+                f"--{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
+                f" (got {problem['input']!r:.60})"
+                for problem in error.errors()
+            ]
+            parser.error("; ".join(lines))
+
+    @classmethod
+    def parser(cls, parents: Sequence[argparse.ArgumentParser] = ()) -> argparse.ArgumentParser:
+        """The argument parser: one flag a field, with its environment variable and default."""
+        parser = argparse.ArgumentParser(description=cls.description, allow_abbrev=False)
+        for name, field in cls.model_fields.items():
+            default = "" if field.is_required() else f" Default: {field.default!r}."
+            parser.add_argument(
+                f"--{name}",
+                help=f"{field.description}{default} [{ENV_PREFIX}{name.upper()}]".replace(
+                    "%", "%%"
+                ),
+                metavar=_metavar(field.annotation),
+                **_boolean(field.annotation),
+            )
+        accepted = parser.add_argument_group("flags of KServe that are accepted without effect")
+        for parent in parents:
+            for action in parent._actions:
+                if action.dest not in cls.model_fields:
+                    accepted._add_action(copy.copy(action))
+        # Only what was given may win over the environment.
+        for action in parser._actions:
+            action.default = argparse.SUPPRESS
+        return parser
+
+
+def _boolean(annotation: Any) -> dict[str, Any]:
+    """A boolean flag may stand alone: `--flag` is `--flag true`."""
+    return {"nargs": "?", "const": "true"} if annotation in (bool, bool | None) else {}
+
+
+def _metavar(annotation: Any) -> str:
+    return str(getattr(annotation, "__name__", annotation)).upper().replace(" | NONE", "")

@@ -1,0 +1,58 @@
+"""The one small interface between protocols and what answers them.
+
+The REST routes and the gRPC servicer are written against it; the predictor implements it with an
+engine, the transformer with its stages and a predictor client.
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Protocol
+
+from openinference.context import RequestContext
+from openinference.errors import NotFound
+from openinference.generation import Chunk, GenerationRequest
+from openinference.messages import ModelMetadata, ServerMetadata
+
+
+class InferenceService(Protocol):
+    """What a server must know and do."""
+
+    @property
+    def metadata(self) -> ServerMetadata:
+        """Name, version and extensions of the server."""
+
+    @property
+    def models(self) -> Sequence[str]:
+        """Names of the served models."""
+
+    @property
+    def max_timeout_s(self) -> float | None:
+        """The server's own bound on a request, in seconds; None is no bound."""
+
+    async def is_live(self) -> bool:
+        """Whether the process works; False asks for a restart."""
+
+    async def is_ready(self) -> bool:
+        """Whether every model can answer now."""
+
+    async def is_model_ready(self, model: str, version: str | None) -> bool:
+        """Whether this model can answer now; raises NotFound for an unknown one."""
+
+    async def model_metadata(self, model: str, version: str | None) -> ModelMetadata:
+        """The model's tensors; raises NotFound for an unknown one."""
+
+    def generate(
+        self, request: GenerationRequest, version: str | None, context: RequestContext
+    ) -> AsyncGenerator[Chunk, None]:
+        """The chunks that answer `request`.
+
+        Every error comes as a ServingError, those that are known before generation starts before
+        the first chunk. Closing the iterator aborts the generation.
+        """
+
+
+def check_model(models: Sequence[str], model: str, version: str | None) -> None:
+    """Raises NotFound unless `model` is one of `models`; our models have no versions."""
+    if model not in models:
+        raise NotFound(f"model {model!r:.80} not found")
+    if version is not None:
+        raise NotFound(f"model '{model}' has no version {version!r:.40}: it is not versioned")

@@ -1,0 +1,16 @@
+"""Server-sent events: how one is written on the wire.
+
+Source: WHATWG HTML "Server-sent events"; only `data` fields and comments are used here.
+"""
+
+from typing import Any, Final
+
+import orjson
+
+CONTENT_TYPE: Final = "text/event-stream; charset=utf-8"
+DONE: Final = b"data: [DONE]\n\n"
+
+
+def event(data: Any) -> bytes:
+    """One event whose data is JSON."""
+    return b"data: " + orjson.dumps(data) + b"\n\n"

@@ -1,0 +1,239 @@
+"""Generation as V2 tensors: `text_input` or `messages` in, `text_output` and its companions out.
+
+Both ends of the hop from transformer to predictor use it, and every V2 client. Sampling travels
+as request parameters. The prompt is never prepended to the answer.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import orjson
+
+from openinference import sampling
+from openinference.datatypes import BYTES, UINT32, Datatype
+from openinference.errors import InternalError, InvalidInput
+from openinference.generation import (
+    Chunk,
+    Completion,
+    Conversation,
+    FinishReason,
+    GenerationRequest,
+    Prompt,
+    parse_conversation,
+)
+from openinference.messages import (
+    InferRequest,
+    InferResponse,
+    ModelMetadata,
+    Parameters,
+    RequestedOutput,
+    Tensor,
+    TensorMetadata,
+    bytes_tensor,
+    number_tensor,
+)
+
+TEXT_INPUT: Final = "text_input"
+MESSAGES: Final = "messages"
+TEXT_OUTPUT: Final = "text_output"
+FINISH_REASON: Final = "finish_reason"
+NUM_INPUT_TOKENS: Final = "num_input_tokens"
+NUM_OUTPUT_TOKENS: Final = "num_output_tokens"
+OUTPUT_INDEX: Final = "output_index"
+
+OUTPUTS: Final[dict[str, Datatype]] = {
+    TEXT_OUTPUT: BYTES,
+    FINISH_REASON: BYTES,
+    NUM_INPUT_TOKENS: UINT32,
+    NUM_OUTPUT_TOKENS: UINT32,
+    OUTPUT_INDEX: UINT32,
+}
+
+# A sequence ends at the model's context anyway, so this reads "as many as fit".
+UNBOUNDED: Final = 2**31 - 1
+# OIP generate_rest.yaml gives generate this default; V2 infer follows it.
+DEFAULT_MAX_TOKENS: Final = 20
+
+TIMEOUT: Final = "timeout"
+EMPTY_FINAL_RESPONSE: Final = "triton_enable_empty_final_response"
+FINAL_RESPONSE: Final = "triton_final_response"
+_PROTOCOL_PARAMETERS: Final = frozenset(
+    {TIMEOUT, "priority", "binary_data_output", EMPTY_FINAL_RESPONSE}
+)
+
+
+def model_metadata(name: str, platform: str) -> ModelMetadata:
+    """The V2 metadata of a text model: every tensor it can take or give."""
+    return ModelMetadata(
+        name,
+        platform,
+        inputs=[TensorMetadata(tensor, BYTES, (-1,)) for tensor in (TEXT_INPUT, MESSAGES)],
+        outputs=[TensorMetadata(tensor, datatype, (-1,)) for tensor, datatype in OUTPUTS.items()],
+    )
+
+
+def timeout_s(parameters: Parameters) -> float | None:
+    """Triton's `timeout` request parameter (microseconds; 0 is none) in seconds."""
+    value = parameters.get(TIMEOUT, 0)
+    if type(value) is not int or value < 0:
+        raise InvalidInput(
+            f"parameter 'timeout' must be microseconds, 0 or more, got {value!r:.40}"
+        )
+    return value / 1e6 if value else None
+
+
+def generation_request(infer: InferRequest, *, stream: bool) -> GenerationRequest:
+    """What a V2 request asks to generate.
+
+    Raises InvalidInput for tensors, outputs or parameters that a text model does not have.
+    """
+    names = [tensor.name for tensor in infer.inputs]
+    if len(set(names)) != len(names):
+        raise InvalidInput("inputs: two inputs have the same name")
+    if names not in ([TEXT_INPUT], [MESSAGES]):
+        raise InvalidInput(
+            f"inputs must be one tensor, '{TEXT_INPUT}' or '{MESSAGES}', got {names!r:.120}"
+        )
+    for output in infer.outputs or ():
+        if output.name not in OUTPUTS:
+            raise InvalidInput(
+                f"outputs: {output.name!r:.60} is unknown; allowed: {', '.join(OUTPUTS)}"
+            )
+    requested = [output.name for output in infer.outputs or ()]
+    if len(set(requested)) != len(requested):
+        raise InvalidInput("outputs: two outputs have the same name")
+    parameters = {
+        name: value for name, value in infer.parameters.items() if name not in _PROTOCOL_PARAMETERS
+    }
+    return GenerationRequest(
+        infer.model,
+        _prompts(infer.inputs[0]),
+        sampling.parse(parameters, default_max_tokens=DEFAULT_MAX_TOKENS),
+        stream,
+    )
+
+
+def _prompts(tensor: Tensor) -> tuple[Prompt, ...]:
+    where = f"input '{tensor.name}'"
+    if not isinstance(tensor.data, tuple):
+        raise InvalidInput(f"{where}: datatype must be BYTES, got {tensor.datatype.name}")
+    if not tensor.data:
+        raise InvalidInput(f"{where}: must hold at least one element")
+    prompts: list[Prompt] = []
+    for number, element in enumerate(tensor.data):
+        try:
+            text = element.decode()
+        except UnicodeDecodeError:
+            raise InvalidInput(f"{where}: element {number} is not UTF-8") from None
+        if tensor.name == TEXT_INPUT:
+            prompts.append(text)
+            continue
+        try:
+            messages = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            raise InvalidInput(f"{where}: element {number} is not JSON") from None
+        prompts.append(parse_conversation(messages, f"{where}[{number}]"))
+    return tuple(prompts)
+
+
+def infer_request(request: GenerationRequest) -> InferRequest:
+    """`request` as V2 tensors, asking for every output that its chunks need.
+
+    The prompts of one request are all texts or all conversations.
+    """
+    texts = [p for p in request.prompts if isinstance(p, str)]
+    if texts:
+        tensor = bytes_tensor(TEXT_INPUT, texts)
+    else:
+        tensor = Tensor(
+            MESSAGES,
+            BYTES,
+            (len(request.prompts),),
+            tuple(orjson.dumps(p.messages) for p in request.prompts if isinstance(p, Conversation)),
+        )
+    parameters = request.sampling.set_parameters()
+    if request.sampling.max_tokens is None:
+        parameters["max_tokens"] = UNBOUNDED
+    return InferRequest(
+        request.model,
+        [tensor],
+        parameters=parameters,
+        outputs=[RequestedOutput(name) for name in OUTPUTS],
+    )
+
+
+def infer_response(
+    infer: InferRequest, version: str | None, completions: Sequence[Completion]
+) -> InferResponse:
+    """The V2 answer of shape [sequences]: the outputs asked for, `text_output` by default."""
+    return _response(
+        infer,
+        version,
+        {},
+        {
+            TEXT_OUTPUT: [c.text for c in completions],
+            FINISH_REASON: [c.finish_reason.value for c in completions],
+            NUM_INPUT_TOKENS: [c.num_input_tokens for c in completions],
+            NUM_OUTPUT_TOKENS: [c.num_output_tokens for c in completions],
+            OUTPUT_INDEX: list(range(len(completions))),
+        },
+    )
+
+
+def chunk_response(
+    infer: InferRequest, version: str | None, chunk: Chunk, *, final: bool
+) -> InferResponse:
+    """One V2 response of a stream, tensors of shape [1]; `finish_reason` is "" until the end."""
+    return _response(
+        infer,
+        version,
+        {FINAL_RESPONSE: final},
+        {
+            TEXT_OUTPUT: [chunk.text],
+            FINISH_REASON: [chunk.finish_reason.value if chunk.finish_reason else ""],
+            NUM_INPUT_TOKENS: [chunk.num_input_tokens],
+            NUM_OUTPUT_TOKENS: [chunk.num_output_tokens],
+            OUTPUT_INDEX: [chunk.index],
+        },
+    )
+
+
+def _response(
+    infer: InferRequest,
+    version: str | None,
+    parameters: Parameters,
+    values: dict[str, list[str] | list[int]],
+) -> InferResponse:
+    names = [TEXT_OUTPUT] if infer.outputs is None else [output.name for output in infer.outputs]
+    tensors = [
+        bytes_tensor(name, [str(value) for value in values[name]])
+        if OUTPUTS[name] is BYTES
+        else number_tensor(name, OUTPUTS[name], [int(value) for value in values[name]])
+        for name in names
+    ]
+    return InferResponse(infer.model, tensors, version, infer.id, parameters)
+
+
+def chunks(response: InferResponse) -> list[Chunk]:
+    """The chunks in a V2 answer to `infer_request`; raises InternalError when it is not one."""
+    try:
+        tensors = {tensor.name: tensor.data for tensor in response.outputs}
+        return [
+            Chunk(
+                int(index),
+                text.decode(),
+                int(num_input),
+                int(num_output),
+                FinishReason(reason.decode()) if reason else None,
+            )
+            for index, text, reason, num_input, num_output in zip(
+                tensors[OUTPUT_INDEX],
+                tensors[TEXT_OUTPUT],
+                tensors[FINISH_REASON],
+                tensors[NUM_INPUT_TOKENS],
+                tensors[NUM_OUTPUT_TOKENS],
+                strict=True,
+            )
+        ]
+    except (KeyError, ValueError, AttributeError):
+        raise InternalError("the predictor's answer lacks an output") from None
