@@ -20,8 +20,8 @@ class PredictorSettings(ServerSettings):
     )
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         "auto",
-        description="Type that the weights are computed in. auto: the model's own on a GPU, float32 on "
-        "a CPU, where vLLM's bfloat16 gives wrong text for prompts over 32 tokens.",
+        description="Type to compute in. auto: the model's own on a GPU, float32 on a CPU, where "
+        "vLLM's bfloat16 gives wrong text for prompts over 32 tokens.",
     )
     max_model_len: int | None = Field(
         None,
@@ -39,14 +39,14 @@ class PredictorSettings(ServerSettings):
     )
     max_num_queued_tokens: int | None = Field(
         None,
-        description="Most prompt tokens waiting in the engine; above it requests are answered "
+        description="Most prompt tokens waiting in the engine; above it requests get a 503. "
         "None is no bound.",
         ge=1,
     )
     enforce_eager: bool | None = Field(
         None,
-        description="Run without compiled graphs. None: true on a CPU, where compiling takes longer "
-        "than a minute, false on a GPU.",
+        description="Run without compiled graphs. None: true on a CPU, where compiling takes "
+        "longer than a minute, false on a GPU.",
     )
     gpu_memory_utilization: float = Field(
         0.9, description="Share of the GPU's memory that the engine takes.", gt=0, le=1
