@@ -1,1 +1,1 @@
-"""The keepwarm command: what runs beside the two servers."""
+"""The keepwarm command and what works beside the two servers."""

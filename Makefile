@@ -1,0 +1,103 @@
+# keepwarm: `make help` lists the targets. Each sets up what it needs below this folder; only
+# python3, make and a package index are taken for granted.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+UV := .tools/bin/uv
+BIN := .venv/bin
+SOURCES := autoscaling predictors protocol transformers
+LOCKED := tools build dev transformer predictor-cpu predictor-gpu perf
+
+.PHONY: help
+help: ## Print the targets
+	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+.PHONY: run
+run: .venv/.ready ## Serve a real model here (MODEL=folder, NAME=name, ARGS="--http-port 8000")
+	@$(BIN)/keepwarm run $(if $(MODEL),--model $(MODEL)) $(if $(NAME),--name $(NAME)) $(ARGS)
+
+.PHONY: test
+test: .venv/.ready ## Run all tests that need no cluster (ARGS="-k chat")
+	$(BIN)/pytest $(ARGS)
+
+.PHONY: check
+check: .venv/.ready ## Lint, types, generated files and requirements
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy $(SOURCES)
+	$(BIN)/python tests/check_generated.py
+	@$(MAKE) check-lock
+
+.PHONY: check-lock
+check-lock: .tools/.ready
+	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
+	cp requirements/*.txt "$$fresh"; \
+	$(MAKE) lock OUT="$$fresh"; \
+	diff -rq -x README.md requirements "$$fresh" || { echo 'requirements are out of date: run make lock' >&2; exit 1; }; \
+	echo 'requirements are current'
+
+.PHONY: e2e
+e2e: ## Run the end-to-end tests on a cluster (not there yet: manifests come first)
+	@echo 'there are no manifests yet, so there is nothing to run on a cluster' >&2; exit 1
+
+.PHONY: bench
+bench: .venv/.ready ## Measure the transformer's overhead beside stock KServe
+	$(BIN)/python perf/hop.py $(ARGS)
+
+.PHONY: generate
+generate: .venv/.ready ## Make the gRPC stubs anew
+	$(BIN)/python -m openinference.proto.generate protocol
+
+.PHONY: format
+format: .venv/.ready ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: clean
+clean: ## Remove what make has set up here
+	rm -rf .venv .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- requirements -----------------------------------------------------------
+OUT := requirements
+compile = UV_CUSTOM_COMPILE_COMMAND='make lock' $(UV) pip compile --quiet --universal \
+	--generate-hashes --no-annotate --python-version 3.11 $(UPGRADE) --output-file $(OUT)/$@.txt
+CPU := --overrides requirements/overrides-cpu.txt
+TESTED := --constraints $(OUT)/dev.txt
+
+.PHONY: lock
+lock: .tools/.ready ## Compile requirements/*.txt from pyproject.toml (UPGRADE=--upgrade renews the pins)
+	@$(MAKE) $(LOCKED) OUT=$(OUT) UPGRADE=$(UPGRADE)
+
+.PHONY: $(LOCKED)
+tools: # without the project's environments: any python3 may install uv
+	@$(compile) --no-config --group $@
+build:
+	@$(compile) --group $@
+dev:
+	@$(compile) pyproject.toml --extra transformer --extra predictor-cpu --group dev $(CPU)
+transformer perf: dev
+	@$(compile) pyproject.toml --extra $@ $(TESTED)
+predictor-cpu: dev
+	@$(compile) pyproject.toml --extra $@ $(CPU) $(TESTED)
+predictor-gpu:
+	@$(compile) pyproject.toml --extra $@
+
+# --- set-up -----------------------------------------------------------------
+.tools/.ready: requirements/tools.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 9) and "python3 must be 3.9 or newer")'
+	@$(PYTHON) -m venv --clear .tools || { echo 'python3 lacks venv: install it (Debian: python3-venv)' >&2; exit 1; }
+	@.tools/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+# Compiled here once: vLLM's import takes 20 s longer, in two processes, without its .pyc files.
+.venv/.ready: requirements/dev.txt pyproject.toml .tools/.ready
+	@echo 'setting up .venv (about 6 GB; a minute or two the first time)'
+	@$(UV) venv --quiet --allow-existing --python '>=3.11,<3.13' .venv
+	@$(UV) pip sync --quiet --python .venv --compile-bytecode requirements/dev.txt
+	@$(UV) pip install --quiet --python .venv --no-deps --no-build-isolation --editable .
+	@touch $@

@@ -1,0 +1,1 @@
+"""`keepwarm run`: both servers on this machine, under one supervisor."""
