@@ -1,0 +1,70 @@
+"""Servers as child processes on one core each, and what the kernel says that they used."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+START_S = 60.0
+END_S = 10.0
+_TICK_US = 1e6 / os.sysconf("SC_CLK_TCK")
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class PinnedServer:
+    """A Python program that listens on `port` and runs on `core` only."""
+
+    def __init__(self, name: str, arguments: Sequence[str], *, port: int, core: int) -> None:
+        """Starts `python ARGUMENTS`; its output goes to our stderr."""
+        self.name = name
+        self.port = port
+        self._process = subprocess.Popen(  # noqa: S603 (our own servers)
+            [sys.executable, *arguments], stdout=sys.stderr
+        )
+        # Before the interpreter has begun its first thread; later threads inherit it.
+        os.sched_setaffinity(self._process.pid, {core})
+
+    def wait_until_listening(self) -> None:
+        """Returns when the port accepts; raises RuntimeError after START_S or when it ended."""
+        deadline = time.monotonic() + START_S
+        while True:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1.0):
+                return
+            if self._process.poll() is not None:
+                raise RuntimeError(f"{self.name} ended with status {self._process.returncode}")
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{self.name} does not listen after {START_S:g} s")
+            time.sleep(0.05)
+
+    def cpu_us(self) -> float:
+        """CPU time that the process has used since its start, user and system, microseconds."""
+        # proc(5): utime and stime are fields 14 and 15; field 2 may hold spaces and ends with ")".
+        stat = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="ascii")
+        fields = stat.rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) * _TICK_US
+
+    def rss_mib(self) -> float:
+        """Resident memory now, MiB."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii")
+        line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
+        return int(line.split()[1]) / 1024
+
+    def end(self) -> None:
+        """SIGTERM, and SIGKILL when that does not help within END_S."""
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
