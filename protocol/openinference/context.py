@@ -19,11 +19,15 @@ TRACESTATE: Final = "tracestate"
 TENANT: Final = "x-keepwarm-tenant"
 REQUEST_TIMEOUT: Final = "x-request-timeout"
 
-# W3C Trace Context: version ff and all-zero ids are invalid, and an invalid header is dropped.
+# W3C Trace Context: version ff and all-zero ids are invalid, only versions after 00 may be longer,
+# and an invalid header is dropped.
 _TRACEPARENT = re.compile(
-    r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?"
+    r"(?!ff|00.{53}.)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+    r"(-[\x20-\x7e]{0,200})?"
 )
-_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+# What gRPC metadata and HTTP headers both carry.
+_PRINTABLE = re.compile(r"[\x20-\x7e]+")
+_NAME = re.compile(r"[\x21-\x7e]{1,128}")
 MAX_TRACESTATE = 512
 
 
@@ -69,18 +73,24 @@ def from_headers(
     """The context of a request with these headers (lower-case names), received at `now`.
 
     `timeout_s` is what else bounds it (a gRPC deadline, the server's maximum); the header
-    X-Request-Timeout (seconds) can only shorten it. An unusable request id is replaced and an
-    unusable traceparent dropped (W3C Trace Context); an unusable timeout raises InvalidInput.
+    X-Request-Timeout (seconds) can only shorten it. An unusable request id is replaced, an
+    unusable traceparent (W3C Trace Context) or tenant dropped, an unusable timeout raises
+    InvalidInput.
     """
     request_id = headers.get(REQUEST_ID)
-    if request_id is None or not _REQUEST_ID.fullmatch(request_id):
+    if request_id is None or not _NAME.fullmatch(request_id):
         request_id = uuid.uuid4().hex
     traceparent = headers.get(TRACEPARENT)
     if traceparent is not None and not _TRACEPARENT.fullmatch(traceparent):
         traceparent = None
     tracestate = headers.get(TRACESTATE) if traceparent is not None else None
-    if tracestate is not None and len(tracestate) > MAX_TRACESTATE:
+    if tracestate is not None and (
+        len(tracestate) > MAX_TRACESTATE or not _PRINTABLE.fullmatch(tracestate)
+    ):
         tracestate = None
+    tenant = headers.get(TENANT)
+    if tenant is not None and not _NAME.fullmatch(tenant):
+        tenant = None
     asked = headers.get(REQUEST_TIMEOUT)
     if asked is not None:
         asked_s = _seconds(asked)
@@ -90,7 +100,7 @@ def from_headers(
         None if timeout_s is None else now + timeout_s,
         traceparent,
         tracestate,
-        headers.get(TENANT),
+        tenant,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from openinference.errors import InvalidInput
+from openinference.errors import InvalidInput, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,6 @@ def datatype_named(name: object, where: str) -> Datatype:
     datatype = DATATYPES.get(name) if isinstance(name, str) else None
     if datatype is None:
         raise InvalidInput(
-            f"{where}: datatype {name!r} is unknown; allowed: {', '.join(DATATYPES)}"
+            f"{where}: datatype {shown(name)} is unknown; allowed: {', '.join(DATATYPES)}"
         )
     return datatype

@@ -5,9 +5,23 @@ again in the transformer. Messages are for callers: they say what was wrong and 
 and never hold internals.
 """
 
-from typing import ClassVar
+import reprlib
+from typing import ClassVar, Final
 
 from grpc import StatusCode
+
+_SHOWN: Final = reprlib.Repr()
+_SHOWN.maxlevel = 3
+_SHOWN.maxstring = _SHOWN.maxother = _SHOWN.maxlong = 60
+
+
+def shown(value: object) -> str:
+    """A caller's value as it may stand in a message: cut in length and in depth.
+
+    A plain repr of JSON nested a thousand deep raises RecursionError, and a long message does not
+    fit into gRPC's trailing metadata.
+    """
+    return _SHOWN.repr(value)
 
 
 class ServingError(Exception):

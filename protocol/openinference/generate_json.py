@@ -7,7 +7,7 @@ extension.
 from typing import Any
 
 from openinference import sampling
-from openinference.errors import InvalidInput
+from openinference.errors import InvalidInput, shown
 from openinference.generation import Chunk, Completion, GenerationRequest
 from openinference.text_tensors import DEFAULT_MAX_TOKENS, TIMEOUT
 
@@ -32,7 +32,7 @@ class GenerateCall:
             raise InvalidInput("parameters must be an object")
         details = parameters.get(DETAILS, False)
         if not isinstance(details, bool):
-            raise InvalidInput(f"parameter 'details' must be true or false, got {details!r:.40}")
+            raise InvalidInput(f"parameter 'details' must be true or false, got {shown(details)}")
         chosen = {k: v for k, v in parameters.items() if k not in (DETAILS, TIMEOUT)}
         params = sampling.parse(chosen, default_max_tokens=DEFAULT_MAX_TOKENS)
         if params.n != 1:

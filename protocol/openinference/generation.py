@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from openinference.errors import InternalError, InvalidInput
+from openinference.errors import InternalError, InvalidInput, shown
 from openinference.sampling import SamplingParams
 
 MAX_SEQUENCES = 256
@@ -134,7 +134,7 @@ def _message(message: Any, where: str) -> dict[str, str]:
         raise InvalidInput(f"{where} must be an object with role and content")
     role = message.get("role")
     if role not in ROLES:
-        raise InvalidInput(f"{where}.role must be one of {', '.join(ROLES)}, got {role!r:.40}")
+        raise InvalidInput(f"{where}.role must be one of {', '.join(ROLES)}, got {shown(role)}")
     parsed = {"role": role, "content": _content(message.get("content"), f"{where}.content")}
     for key, value in message.items():
         if key == "name" and isinstance(value, str):

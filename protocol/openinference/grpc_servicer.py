@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, Final, NoReturn, TypeVar
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from openinference import context as contexts
 from openinference import metrics, text_tensors, v2_grpc
@@ -136,14 +137,18 @@ class InferenceServicer(GRPCInferenceServiceServicer):  # type: ignore[misc]  # 
     ) -> None:
         """Answers every request of the stream, several at a time, and then ends the stream."""
         slots = asyncio.Semaphore(MAX_STREAM_REQUESTS)
-        async with asyncio.TaskGroup() as group:
-            async for request in requests:
-                await slots.acquire()
-                task = group.create_task(
-                    self._answer_in_stream(request, call, answers, strict=strict)
-                )
-                task.add_done_callback(lambda _: slots.release())
-        await answers.put(None)
+        try:
+            async with asyncio.TaskGroup() as group:
+                async for request in requests:
+                    await slots.acquire()
+                    task = group.create_task(
+                        self._answer_in_stream(request, call, answers, strict=strict)
+                    )
+                    task.add_done_callback(lambda _: slots.release())
+        except* DecodeError:
+            await answers.put(InvalidInput("a message of the stream is not a ModelInferRequest"))
+        else:
+            await answers.put(None)
 
     async def _answer_in_stream(
         self,

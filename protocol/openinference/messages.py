@@ -9,13 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from openinference.datatypes import BYTES, Datatype
-from openinference.errors import InvalidInput
+from openinference.errors import InvalidInput, shown
 
 Parameters = Mapping[str, bool | int | float | str]
 TensorData = tuple[bytes, ...] | npt.NDArray[Any]
 
 
 MAX_DIMENSION = 2**63 - 1
+# numpy's own bound is near; without one, the product of a shape costs seconds and megabytes.
+MAX_RANK = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,16 +101,19 @@ def element_count(shape: Sequence[int]) -> int:
 
 
 def checked_shape(shape: object, where: str) -> tuple[int, ...]:
-    """`shape` as a tuple; raises InvalidInput unless it is a list of integers from 0 to 2^63-1.
+    """`shape` as a tuple; raises InvalidInput unless it is a list of at most 32 integers.
 
-    The upper bound is gRPC's, whose dimensions are int64, and within JSON's unsigned 64 bits.
+    Each is from 0 to 2^63-1, gRPC's bound: its dimensions are int64.
     """
-    if not isinstance(shape, list | tuple) or not all(
-        type(size) is int and 0 <= size <= MAX_DIMENSION for size in shape
+    if (
+        not isinstance(shape, list | tuple)
+        or len(shape) > MAX_RANK
+        or not all(type(size) is int and 0 <= size <= MAX_DIMENSION for size in shape)
     ):
         raise InvalidInput(
-            f"{where}: shape must be a list of integers from 0 to {MAX_DIMENSION}, "
-            f"got {shape!r:.80}"
+            f"{where}: shape must be a list of at most {MAX_RANK} integers "
+            f"from 0 to {MAX_DIMENSION}, "
+            f"got {shown(shape)}"
         )
     return tuple(shape)
 

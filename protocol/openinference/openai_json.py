@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any, Final
 
 from openinference import sampling
-from openinference.errors import InvalidInput, ServingError
+from openinference.errors import InvalidInput, ServingError, shown
 from openinference.generation import (
     Chunk,
     Completion,
@@ -24,6 +24,7 @@ from openinference.generation import (
 
 # OpenAI's documented default of /completions.
 DEFAULT_COMPLETION_TOKENS: Final = 16
+MAX_TEMPERATURE: Final = 2
 
 # Members that describe the caller or its billing; leaving them out changes no answer.
 _HARMLESS: Final = frozenset(
@@ -73,16 +74,11 @@ class OpenAICall:
         self._include_usage = self._stream_options(members.pop("stream_options", None))
         prompts = self._prompts(members)
         for name in list(members):
-            if name in _HARMLESS or members[name] in _INERT_VALUES.get(name, ()):
+            if name in _HARMLESS or _is_inert(name, members[name]):
                 del members[name]
             elif name in _INERT_VALUES:
                 raise InvalidInput(f"'{name}' is not supported")
         self._limit(members)
-        if not 0 <= _number(members.get("temperature", 1)) <= 2:
-            raise InvalidInput(
-                f"parameter 'temperature' must be a number from 0 to 2, "
-                f"got {members['temperature']!r:.40}"
-            )
         self.request = GenerationRequest(
             model,
             prompts,
@@ -94,6 +90,11 @@ class OpenAICall:
             ),
             self.stream,
         )
+        if self.request.sampling.temperature > MAX_TEMPERATURE:
+            raise InvalidInput(
+                f"parameter 'temperature' must be a number from 0 to {MAX_TEMPERATURE}, "
+                f"got {shown(members['temperature'])}"
+            )
         self._envelope = {
             "id": endpoint.value[2] + uuid.uuid4().hex,
             "object": endpoint.value[1 if self.stream else 0],
@@ -229,10 +230,12 @@ def _usage(usage: Usage) -> dict[str, int]:
 def _flag(members: dict[str, Any], name: str) -> bool:
     value = members.pop(name, False)
     if not isinstance(value, bool):
-        raise InvalidInput(f"{name} must be true or false, got {value!r:.40}")
+        raise InvalidInput(f"{name} must be true or false, got {shown(value)}")
     return value
 
 
-def _number(value: Any) -> float:
-    """A number to compare bounds with; what is none is left for the sampling table to refuse."""
-    return value if type(value) in (int, float) else 1
+def _is_inert(name: str, value: Any) -> bool:
+    # Python's 0 equals False, but `logprobs: 0` asks for log probabilities and false does not.
+    return any(
+        type(value) is type(inert) and value == inert for inert in _INERT_VALUES.get(name, ())
+    )

@@ -5,18 +5,22 @@ protocol brings its own defaults; what is not in the table is refused by name.
 """
 
 import dataclasses
-import json
 import math
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from openinference.errors import InvalidInput
+import orjson
+
+from openinference.errors import InvalidInput, shown
 
 MAX_CHOICES = 128
 MAX_STOPS = 16
 MAX_SEED = 2**63 - 1
+MAX_TOKEN_ID = 2**31 - 1
+_LARGEST: Final = sys.float_info.max
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,9 @@ class SamplingParams:
         for name, default in _DEFAULTS.items():
             value = getattr(self, name)
             if value != default:
-                parameters[name] = json.dumps(value) if isinstance(value, tuple) else value
+                parameters[name] = (
+                    orjson.dumps(value).decode() if isinstance(value, tuple) else value
+                )
         return parameters
 
 
@@ -63,7 +69,7 @@ def _integer(low: int, high: int) -> Parser:
             value = int(value)
         if type(value) is not int or not low <= value <= high:
             raise InvalidInput(
-                f"parameter '{name}' must be an integer from {low} to {high}, got {value!r:.40}"
+                f"parameter '{name}' must be an integer from {low} to {high}, got {shown(value)}"
             )
         return value
 
@@ -77,13 +83,13 @@ def _number(low: float, high: float, *, above_low: bool = False) -> Parser:
                 value = float(value)
         if (
             type(value) not in (int, float)
-            or not low <= value <= high
+            or not low <= value <= min(high, _LARGEST)
             or (above_low and value == low)
         ):
             bounds = f"{'above' if above_low else 'from'} {low:g}"
             if math.isfinite(high):
                 bounds += f" to {high:g}"
-            raise InvalidInput(f"parameter '{name}' must be a number {bounds}, got {value!r:.40}")
+            raise InvalidInput(f"parameter '{name}' must be a number {bounds}, got {shown(value)}")
         return float(value)
 
     return parse
@@ -93,11 +99,11 @@ def _boolean(name: str, value: Any) -> bool:
     if isinstance(value, str) and value.lower() in ("true", "false"):
         return value.lower() == "true"
     if type(value) is not bool:
-        raise InvalidInput(f"parameter '{name}' must be true or false, got {value!r:.40}")
+        raise InvalidInput(f"parameter '{name}' must be true or false, got {shown(value)}")
     return value
 
 
-def _list_of(kind: type, what: str, most: int) -> Parser:
+def _list_of(what: str, most: int, allowed: Callable[[Any], bool]) -> Parser:
     def parse(name: str, value: Any) -> tuple[Any, ...]:
         if isinstance(value, str):
             # V2 parameters are scalars, so a list comes as its JSON text; other text is one item.
@@ -105,19 +111,27 @@ def _list_of(kind: type, what: str, most: int) -> Parser:
         if (
             not isinstance(value, list)
             or len(value) > most
-            or not all(type(item) is kind and item != "" for item in value)
+            or not all(allowed(item) for item in value)
         ):
             raise InvalidInput(
-                f"parameter '{name}' must be a list of at most {most} {what}, got {value!r:.40}"
+                f"parameter '{name}' must be a list of at most {most} {what}, got {shown(value)}"
             )
         return tuple(value)
 
     return parse
 
 
+def _is_stop(item: Any) -> bool:
+    return isinstance(item, str) and item != ""
+
+
+def _is_token_id(item: Any) -> bool:
+    return type(item) is int and 0 <= item <= MAX_TOKEN_ID
+
+
 def _json_list(text: str) -> Any:
     try:
-        return json.loads(text)
+        return orjson.loads(text)
     except ValueError:
         return [text]
 
@@ -132,8 +146,8 @@ PARSERS: Final[dict[str, Parser]] = {
     "presence_penalty": _number(-2, 2),
     "frequency_penalty": _number(-2, 2),
     "repetition_penalty": _number(0, math.inf, above_low=True),
-    "stop": _list_of(str, "non-empty strings", MAX_STOPS),
-    "stop_token_ids": _list_of(int, "token ids", MAX_STOPS),
+    "stop": _list_of("non-empty strings", MAX_STOPS, _is_stop),
+    "stop_token_ids": _list_of("token ids", MAX_STOPS, _is_token_id),
     "ignore_eos": _boolean,
     "skip_special_tokens": _boolean,
     "seed": _integer(-MAX_SEED - 1, MAX_SEED),
@@ -151,7 +165,7 @@ def parse(values: Mapping[str, Any], *, default_max_tokens: int | None) -> Sampl
     for name, value in values.items():
         parser = PARSERS.get(name)
         if parser is None:
-            raise InvalidInput(f"parameter {name!r:.60} is unknown; allowed: {', '.join(PARSERS)}")
+            raise InvalidInput(f"parameter {shown(name)} is unknown; allowed: {', '.join(PARSERS)}")
         parsed[name] = parser(name, value)
     sampling = SamplingParams(**parsed)
     if sampling.max_tokens is not None and sampling.min_tokens > sampling.max_tokens:

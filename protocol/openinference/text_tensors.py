@@ -11,7 +11,7 @@ import orjson
 
 from openinference import sampling
 from openinference.datatypes import BYTES, UINT32, Datatype
-from openinference.errors import InternalError, InvalidInput
+from openinference.errors import InternalError, InvalidInput, shown
 from openinference.generation import (
     Chunk,
     Completion,
@@ -77,7 +77,7 @@ def timeout_s(parameters: Parameters) -> float | None:
     value = parameters.get(TIMEOUT, 0)
     if type(value) is not int or value < 0:
         raise InvalidInput(
-            f"parameter 'timeout' must be microseconds, 0 or more, got {value!r:.40}"
+            f"parameter 'timeout' must be microseconds, 0 or more, got {shown(value)}"
         )
     return value / 1e6 if value else None
 
@@ -92,7 +92,7 @@ def generation_request(infer: InferRequest, *, stream: bool) -> GenerationReques
         raise InvalidInput("inputs: two inputs have the same name")
     if names not in ([TEXT_INPUT], [MESSAGES]):
         raise InvalidInput(
-            f"inputs must be one tensor, '{TEXT_INPUT}' or '{MESSAGES}', got {names!r:.120}"
+            f"inputs must be one tensor, '{TEXT_INPUT}' or '{MESSAGES}', got {shown(names)}"
         )
     for output in infer.outputs or ():
         if output.name not in OUTPUTS:
@@ -235,5 +235,5 @@ def chunks(response: InferResponse) -> list[Chunk]:
                 strict=True,
             )
         ]
-    except (KeyError, ValueError, AttributeError):
+    except (KeyError, ValueError, AttributeError, OverflowError):
         raise InternalError("the predictor's answer lacks an output") from None

@@ -72,8 +72,13 @@ def encode_request(request: InferRequest) -> pb.ModelInferRequest:
 
 
 def decode_response(message: pb.ModelInferResponse) -> InferResponse:
-    """An inference answer from protobuf."""
+    """An inference answer from protobuf; raises InvalidInput naming the offending field."""
     raw = message.raw_output_contents
+    if raw and len(raw) != len(message.outputs):
+        raise InvalidInput(
+            f"raw_output_contents must have one entry for each of the {len(message.outputs)} "
+            f"outputs, got {len(raw)}"
+        )
     return InferResponse(
         message.model_name,
         [

@@ -11,7 +11,7 @@ import orjson
 
 from openinference import tensors_json, tensors_raw
 from openinference.datatypes import datatype_named
-from openinference.errors import InvalidInput
+from openinference.errors import InvalidInput, shown
 from openinference.messages import (
     InferRequest,
     InferResponse,
@@ -139,7 +139,7 @@ class _Blobs:
         if type(size) is not int or not 0 <= size <= left:
             raise InvalidInput(
                 f"{where}: {BINARY_SIZE} must be from 0 to the {left} bytes that are left, "
-                f"got {size!r:.40}"
+                f"got {shown(size)}"
             )
         self._offset += size
         return self._data[self._offset - size : self._offset]
@@ -196,7 +196,7 @@ def _parameters(parameters: Any, where: str) -> Parameters:
     for name, value in parameters.items():
         if not isinstance(value, bool | int | float | str):
             raise InvalidInput(
-                f"{where}: '{name:.60}' must be a string, number or boolean, got {value!r:.40}"
+                f"{where}: '{name:.60}' must be a string, number or boolean, got {shown(value)}"
             )
     return parameters
 
