@@ -6,6 +6,7 @@ we use is used here, and a test runs each line against the pinned release.
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
@@ -22,7 +23,7 @@ from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from openinference.errors import InternalError, InvalidInput, ServingError, Unavailable
+from openinference.errors import InternalError, InvalidInput, Unavailable
 from openinference.generation import (
     Chunk,
     Conversation,
@@ -42,6 +43,7 @@ class Engine:
 
     def __init__(self, llm: AsyncLLM) -> None:
         self._llm = llm
+        self._numbers = itertools.count()
         self._max_model_len: int = llm.model_config.max_model_len
 
     @property
@@ -62,14 +64,10 @@ class Engine:
         dead.
         """
         self._admit(request)
+        # Callers may repeat an x-request-id; the engine must not see it twice at a time.
+        engine_id = f"{request_id}-{next(self._numbers)}"
         sources = [
-            self._generate_one(
-                prompt,
-                number * request.sampling.n,
-                request,
-                f"{request_id}-{number}",
-                traceparent,
-            )
+            self._generate_one(prompt, number, request, f"{engine_id}-{number}", traceparent)
             for number, prompt in enumerate(request.prompts)
         ]
         source = sources[0] if len(sources) == 1 else _merged(sources)
@@ -86,7 +84,7 @@ class Engine:
     async def _generate_one(
         self,
         prompt: Prompt,
-        first_index: int,
+        number: int,
         request: GenerationRequest,
         engine_id: str,
         traceparent: str | None,
@@ -99,27 +97,32 @@ class Engine:
                 f"the prompt has {prompt_tokens} tokens; with an answer the model takes at most "
                 f"{self._max_model_len}"
             )
-        outputs = self._llm.generate(
-            rendered,
-            _vllm_sampling(request.sampling, room, stream=request.stream),
-            engine_id,
-            trace_headers={"traceparent": traceparent} if traceparent else None,
-        )
-        counted = [0] * request.sampling.n
+        sampling = request.sampling
+        # All choices of a greedy request are one text, and vLLM refuses to make it twice.
+        copies = sampling.n if sampling.temperature == 0 else 1
+        counted = [0] * sampling.n
         try:
+            outputs = self._llm.generate(
+                rendered,
+                _vllm_sampling(sampling, sampling.n // copies, room, stream=request.stream),
+                engine_id,
+                trace_headers={"traceparent": traceparent} if traceparent else None,
+            )
             async with aclosing(outputs):
                 async for output in outputs:
                     for choice in output.outputs:
                         counted[choice.index] += len(choice.token_ids)
-                        if choice.text or choice.finish_reason is not None:
+                        if not choice.text and choice.finish_reason is None:
+                            continue
+                        for copy in range(copies):
                             yield Chunk(
-                                first_index + choice.index,
+                                number * sampling.n + choice.index + copy,
                                 choice.text,
                                 prompt_tokens,
                                 counted[choice.index],
                                 _finish_reason(choice),
                             )
-        except (VLLMClientError, ValueError) as error:
+        except VLLMClientError as error:
             raise InvalidInput(str(error)) from None
         except GracefulHTTPError:
             raise Unavailable("the engine is full", retry_after_s=BUSY_RETRY_S) from None
@@ -168,9 +171,9 @@ def build(settings: PredictorSettings, on_config: Callable[[], None]) -> Engine:
     return Engine(AsyncLLM.from_vllm_config(config))
 
 
-def _vllm_sampling(sampling: Sampling, room: int, *, stream: bool) -> SamplingParams:
+def _vllm_sampling(sampling: Sampling, n: int, room: int, *, stream: bool) -> SamplingParams:
     return SamplingParams(
-        n=sampling.n,
+        n=n,
         max_tokens=min(sampling.max_tokens or room, room),
         min_tokens=min(sampling.min_tokens, room),
         temperature=sampling.temperature,
@@ -206,14 +209,14 @@ def _finish_reason(choice: CompletionOutput) -> FinishReason | None:
 
 async def _merged(sources: list[AsyncGenerator[Chunk, None]]) -> AsyncGenerator[Chunk, None]:
     """The chunks of several generators as they come; the first error closes all."""
-    queue: asyncio.Queue[Chunk | ServingError | None] = asyncio.Queue(maxsize=64)
+    queue: asyncio.Queue[Chunk | Exception | None] = asyncio.Queue(maxsize=64)
 
     async def drain(source: AsyncGenerator[Chunk, None]) -> None:
         try:
             async with aclosing(source):
                 async for chunk in source:
                     await queue.put(chunk)
-        except ServingError as error:
+        except Exception as error:  # noqa: BLE001 (raised again by the reader)
             await queue.put(error)
         else:
             await queue.put(None)
@@ -223,7 +226,7 @@ async def _merged(sources: list[AsyncGenerator[Chunk, None]]) -> AsyncGenerator[
         running = len(tasks)
         while running:
             item = await queue.get()
-            if isinstance(item, ServingError):
+            if isinstance(item, Exception):
                 raise item
             if item is None:
                 running -= 1
