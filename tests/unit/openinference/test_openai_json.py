@@ -1,0 +1,277 @@
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openinference import openai_json
+from openinference.errors import InvalidInput
+from openinference.generation import Chunk, Completion, Conversation, FinishReason, Usage
+from openinference.openai_json import Endpoint, OpenAICall
+from openinference.sampling import SamplingParams
+
+MESSAGES = [{"role": "user", "content": "Hi"}]
+
+
+def _chat(**members):
+    return OpenAICall(Endpoint.CHAT, {"model": "m", "messages": MESSAGES, **members})
+
+
+def _completions(**members):
+    return OpenAICall(Endpoint.COMPLETIONS, {"model": "m", "prompt": "Hi", **members})
+
+
+BOTH = pytest.mark.parametrize("call", [_chat, _completions])
+
+
+def test_a_chat_request_generates_until_the_models_context_ends():
+    request = _chat().request
+    assert (request.model, request.stream) == ("m", False)
+    assert request.prompts == (Conversation(tuple(MESSAGES)),)
+    assert request.sampling == SamplingParams(max_tokens=None)
+
+
+def test_a_completion_request_generates_16_tokens():
+    request = _completions(prompt=["Hi", "Ho"]).request
+    assert request.prompts == ("Hi", "Ho")
+    assert request.sampling == SamplingParams(max_tokens=16)
+
+
+def test_max_completion_tokens_replaces_max_tokens():
+    assert _chat(max_tokens=5, max_completion_tokens=7).request.sampling.max_tokens == 7
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("user", "ann"),
+        ("metadata", {"a": "b"}),
+        ("store", True),
+        ("service_tier", "flex"),
+        ("safety_identifier", "x"),
+        ("prompt_cache_key", "x"),
+        ("logprobs", False),
+        ("top_logprobs", 0),
+        ("tools", []),
+        ("tool_choice", "none"),
+        ("functions", []),
+        ("function_call", "none"),
+        ("parallel_tool_calls", True),
+        ("parallel_tool_calls", False),
+        ("response_format", {"type": "text"}),
+        ("logit_bias", {}),
+        ("echo", False),
+        ("best_of", 1),
+        ("suffix", ""),
+        ("modalities", ["text"]),
+        *((name, None) for name in (*openai_json._HARMLESS, *openai_json._INERT_VALUES, "seed")),
+    ],
+)
+def test_a_member_that_changes_nothing_is_left_out(call, name, value):
+    assert call(**{name: value}).request == call().request
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("logprobs", True),
+        ("logprobs", 0),  # of the chosen token, on /completions
+        ("logprobs", 5),
+        ("top_logprobs", 3),
+        ("tools", [{"type": "function"}]),
+        ("tool_choice", "auto"),
+        ("functions", [{}]),
+        ("function_call", "auto"),
+        ("parallel_tool_calls", 1),
+        ("response_format", {"type": "json_object"}),
+        ("logit_bias", {"50256": -100}),
+        ("echo", True),
+        ("best_of", 2),
+        ("suffix", "."),
+        ("modalities", ["text", "audio"]),
+        ("audio", {"voice": "ash"}),
+        ("prediction", {"type": "content"}),
+        ("reasoning_effort", "low"),
+        ("verbosity", "low"),
+        ("web_search_options", {}),
+    ],
+)
+def test_a_member_that_would_change_the_answer_is_refused(call, name, value):
+    with pytest.raises(InvalidInput, match=f"^'{name}' is not supported$"):
+        call(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("call", "members", "told"),
+    [
+        (_chat, {"model": None}, "model must be a non-empty string"),
+        (_chat, {"model": ""}, "model must be a non-empty string"),
+        (_chat, {"model": 7}, "model must be a non-empty string"),
+        (_chat, {"stream": "yes"}, "stream must be true or false"),
+        (_chat, {"stream_options": {"include_usage": True}}, "only allowed when stream is true"),
+        (_chat, {"stream": True, "stream_options": []}, "at most include_usage"),
+        (_chat, {"stream": True, "stream_options": {"x": 1}}, "at most include_usage"),
+        (_chat, {"stream": True, "stream_options": {"include_usage": 1}}, "include_usage must be"),
+        (_chat, {"messages": None}, "messages must be a non-empty list"),
+        (_chat, {"messages": [{"role": "user"}]}, "messages[0].content must be a string"),
+        (_chat, {"prompt": "Hi"}, "parameter 'prompt' is unknown"),
+        (_chat, {"temperature": 2.1}, "'temperature' must be a number from 0 to 2, got 2.1"),
+        (_chat, {"temperature": "5"}, "'temperature' must be a number from 0 to 2, got '5'"),
+        (_chat, {"temperature": "hot"}, "'temperature' must be a number"),
+        (_chat, {"n": 0}, "parameter 'n' must be an integer from 1 to 128"),
+        (_chat, {"max_completion_tokens": 0}, "parameter 'max_tokens' must be an integer"),
+        (_chat, {"beam_width": 2}, "parameter 'beam_width' is unknown"),
+        (_completions, {"prompt": None}, "prompt must be a string or a non-empty list of strings"),
+        (_completions, {"prompt": []}, "prompt must be a string or a non-empty list of strings"),
+        (_completions, {"prompt": [1, 2]}, "token ids are not supported"),
+        (_completions, {"prompt": [[1, 2]]}, "token ids are not supported"),
+        (_completions, {"messages": MESSAGES}, "parameter 'messages' is unknown"),
+        (_completions, {"max_completion_tokens": 5}, "'max_completion_tokens' is unknown"),
+    ],
+)
+def test_a_wrong_member_is_refused_by_name(call, members, told):
+    with pytest.raises(InvalidInput) as error:
+        call(**members)
+    assert told in error.value.message
+
+
+@pytest.mark.parametrize("endpoint", Endpoint)
+@given(data=st.data())
+def test_any_json_parses_or_is_invalid_input(endpoint, data, json_values):
+    names = st.sampled_from([*openai_json._INERT_VALUES, "temperature", "stop", "n", "stream"])
+    body = {
+        "model": data.draw(st.just("m") | json_values),
+        "messages": data.draw(st.just(MESSAGES) | json_values),
+        "prompt": data.draw(st.just("Hi") | json_values),
+        **data.draw(st.dictionaries(names, json_values, max_size=2)),
+    }
+    del body["prompt" if endpoint is Endpoint.CHAT else "messages"]
+    with contextlib.suppress(InvalidInput):
+        OpenAICall(endpoint, body)
+
+
+COMPLETIONS = [
+    Completion("Hello", FinishReason.LENGTH, 3, 2),
+    Completion("Hey", FinishReason.EOS, 3, 4),
+]
+USAGE = {"prompt_tokens": 3, "completion_tokens": 6, "total_tokens": 9}
+
+
+def test_a_chat_answer_has_openais_shape():
+    answer = _chat(n=2).answer(COMPLETIONS)
+    assert answer.pop("id").startswith("chatcmpl-")
+    assert isinstance(answer.pop("created"), int)
+    assert answer == {
+        "object": "chat.completion",
+        "model": "m",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "Hello", "refusal": None},
+                "logprobs": None,
+                "finish_reason": "length",
+            },
+            {
+                "index": 1,
+                "message": {"role": "assistant", "content": "Hey", "refusal": None},
+                "logprobs": None,
+                "finish_reason": "stop",
+            },
+        ],
+        "usage": USAGE,
+    }
+
+
+def test_a_completion_answer_has_openais_shape():
+    answer = _completions(n=2).answer(COMPLETIONS)
+    assert answer.pop("id").startswith("cmpl-")
+    assert answer["object"] == "text_completion"
+    assert [choice["text"] for choice in answer["choices"]] == ["Hello", "Hey"]
+    assert answer["usage"] == USAGE
+
+
+STREAM = [Chunk(0, "Hel", 3, 1), Chunk(0, "lo", 3, 2, FinishReason.STOP_SEQUENCE)]
+
+
+def _events(call):
+    return [event for chunk in STREAM for event in call.events(chunk)]
+
+
+def test_a_chat_stream_begins_with_the_role_and_ends_with_the_reason():
+    events = _events(_chat(stream=True))
+    assert {event["object"] for event in events} == {"chat.completion.chunk"}
+    assert len({event["id"] for event in events}) == 1
+    choices = [event["choices"][0] for event in events]
+    assert [(choice["delta"], choice["finish_reason"]) for choice in choices] == [
+        ({"role": "assistant", "content": ""}, None),
+        ({"content": "Hel"}, None),
+        ({"content": "lo"}, None),
+        ({}, "stop"),
+    ]
+    assert all("usage" not in event for event in events)
+
+
+def test_each_choice_of_a_chat_stream_begins_with_the_role():
+    call = _chat(stream=True, n=2)
+    deltas = [
+        (event["choices"][0]["index"], event["choices"][0]["delta"])
+        for chunk in (Chunk(1, "a", 3, 1), Chunk(0, "b", 3, 1), Chunk(1, "c", 3, 2))
+        for event in call.events(chunk)
+    ]
+    role = {"role": "assistant", "content": ""}
+    assert deltas == [
+        (1, role),
+        (1, {"content": "a"}),
+        (0, role),
+        (0, {"content": "b"}),
+        (1, {"content": "c"}),
+    ]
+
+
+def test_a_completion_stream_is_one_event_a_chunk():
+    choices = [event["choices"][0] for event in _events(_completions(stream=True))]
+    assert [(choice["text"], choice["finish_reason"]) for choice in choices] == [
+        ("Hel", None),
+        ("lo", "stop"),
+    ]
+
+
+@BOTH
+def test_usage_comes_in_an_event_of_its_own_when_asked_for(call):
+    asked = call(stream=True, stream_options={"include_usage": True})
+    assert all(event["usage"] is None for event in _events(asked))
+    event = asked.usage_event(Usage(1, 3, 2))
+    assert event["choices"] == []
+    assert event["usage"] == {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+    assert call(stream=True).usage_event(Usage(1, 3, 2)) is None
+
+
+KINDS = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "invalid_request_error",
+    429: "rate_limit_error",
+    500: "server_error",
+    503: "server_error",
+    504: "server_error",
+}
+
+
+def test_errors_have_openais_shape_and_types(every_error):
+    for error in every_error:
+        body = openai_json.error(error)["error"]
+        assert set(body) == {"message", "type", "param", "code"}
+        assert body["message"] == error.message
+        assert body["type"] == KINDS.get(error.http_status, body["type"])
+        assert (body["code"] == "model_not_found") == (error.http_status == 404)
+
+
+def test_models_are_listed():
+    assert openai_json.models(["a"], 7) == {
+        "object": "list",
+        "data": [{"id": "a", "object": "model", "created": 7, "owned_by": "keepwarm"}],
+    }
