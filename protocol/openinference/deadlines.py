@@ -3,11 +3,15 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Final
 
 from openinference.context import RequestContext
 from openinference.errors import DeadlineExceeded
-from openinference.generation import Chunk
+from openinference.generation import Chunk, Completion, GenerationRequest, collect
+
+# How long a request runs before anybody looks whether its caller has left. Most of what ends
+# sooner, a cached answer or an error, costs more to watch than to finish.
+UNWATCHED_S: Final = 0.1
 
 
 async def until_deadline(
@@ -26,22 +30,43 @@ async def until_deadline(
             yield chunk
 
 
+async def collect_until_deadline(
+    request: GenerationRequest, chunks: AsyncGenerator[Chunk, None], context: RequestContext
+) -> list[Completion]:
+    """All sequences of `request`; at the deadline of `context`, `chunks` is closed.
+
+    Raises DeadlineExceeded then, and InternalError if a sequence is missing.
+    """
+    async with aclosing(chunks):
+        try:
+            async with asyncio.timeout_at(context.deadline):
+                return await collect(request, chunks)
+        except TimeoutError:
+            raise DeadlineExceeded("the request's deadline has passed") from None
+
+
 async def while_connected(
     receive: Callable[[], Awaitable[Any]], work: Coroutine[Any, Any, None]
 ) -> None:
     """Runs `work` to its end, or cancels it when an ASGI caller disconnects.
 
+    A caller who leaves within UNWATCHED_S is noticed after that.
+
     `receive` is ASGI's, after the request's body has been read: it then returns only when the
     connection is gone or the answer complete.
     """
     task = asyncio.ensure_future(work)
-    watcher = asyncio.ensure_future(_disconnected(receive))
+    watcher = None
     try:
-        await asyncio.wait((task, watcher), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((task,), timeout=UNWATCHED_S)
+        if not task.done():
+            watcher = asyncio.ensure_future(_disconnected(receive))
+            await asyncio.wait((task, watcher), return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             task.result()
     finally:
-        watcher.cancel()
+        if watcher is not None:
+            watcher.cancel()
         if not task.done():
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

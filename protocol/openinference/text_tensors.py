@@ -49,6 +49,8 @@ OUTPUTS: Final[dict[str, Datatype]] = {
     OUTPUT_INDEX: UINT32,
 }
 
+_ALL_OUTPUTS: Final = tuple(RequestedOutput(name) for name in OUTPUTS)
+
 # A sequence ends at the model's context anyway, so this reads "as many as fit".
 UNBOUNDED: Final = 2**31 - 1
 # OIP generate_rest.yaml gives generate this default; V2 infer follows it.
@@ -158,7 +160,7 @@ def infer_request(request: GenerationRequest) -> InferRequest:
         request.model,
         [tensor],
         parameters=parameters,
-        outputs=[RequestedOutput(name) for name in OUTPUTS],
+        outputs=_ALL_OUTPUTS,
     )
 
 

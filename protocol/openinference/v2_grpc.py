@@ -140,7 +140,7 @@ def _decode_tensor(
 ) -> Tensor:
     where = f"{kind} '{message.name:.60}'"
     datatype = datatype_named(message.datatype, where)
-    shape = checked_shape(list(message.shape), where)
+    shape = checked_shape(message.shape[:], where)
     if raw is None:
         data = _typed(datatype, message.contents, where)
         check_count(shape, len(data), where)
@@ -173,6 +173,8 @@ def _typed(datatype: Datatype, contents: pb.InferTensorContents, where: str) -> 
 
 
 def _decode_parameters(parameters: Mapping[str, pb.InferParameter]) -> Parameters:
+    if not parameters:
+        return {}
     decoded: dict[str, bool | int | float | str] = {}
     for name, parameter in parameters.items():
         choice = parameter.WhichOneof("parameter_choice")

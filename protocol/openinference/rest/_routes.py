@@ -10,10 +10,10 @@ from starlette.routing import BaseRoute, Route
 
 from openinference import openai_json, sse, text_tensors, v2_json
 from openinference.context import RequestContext, shortened
-from openinference.deadlines import until_deadline
+from openinference.deadlines import collect_until_deadline, until_deadline
 from openinference.errors import InternalError, NotFound
 from openinference.generate_json import GenerateCall
-from openinference.generation import Chunk, GenerationRequest, Usage, collect
+from openinference.generation import Chunk, Completion, GenerationRequest, Usage
 from openinference.messages import Parameters
 from openinference.openai_json import OpenAICall
 from openinference.rest._endpoint import Call, Endpoint, EventStream, Handler, json_response
@@ -70,6 +70,8 @@ def routes(service: InferenceService, *, max_body_bytes: int, openai: bool) -> l
             ),
             ("POST", f"{prefix}/completions", endpoint("completions", edge.completions, **errors)),
         ]
+    # A request is compared with one route after another: the work comes before what only asks.
+    table.sort(key=lambda route: route[0] != "POST")
     return [Route(path, app, methods=[method]) for method, path, app in table]
 
 
@@ -110,8 +112,7 @@ class _Edge:
             model, version, call.body, call.headers.get(v2_json.HEADER_LENGTH)
         )
         request = text_tensors.generation_request(infer, stream=False)
-        chunks = self._chunks(request, version, call, infer.parameters)
-        completions = await collect(request, chunks)
+        completions = await self._completions(request, version, call, infer.parameters)
         body, json_length = v2_json.infer_response(
             infer, text_tensors.infer_response(infer, version, completions)
         )
@@ -126,8 +127,9 @@ class _Edge:
     async def generate(self, call: Call) -> Response:
         model, version = _model_of(call)
         generate = GenerateCall(model, v2_json.load_object(call.body), stream=False)
-        chunks = self._chunks(generate.request, version, call, generate.parameters)
-        (completion,) = await collect(generate.request, chunks)
+        (completion,) = await self._completions(
+            generate.request, version, call, generate.parameters
+        )
         return json_response(generate.answer(completion))
 
     async def generate_stream(self, call: Call) -> EventStream:
@@ -153,9 +155,10 @@ class _Edge:
 
     async def _openai(self, endpoint: openai_json.Endpoint, call: Call) -> Response | EventStream:
         openai = OpenAICall(endpoint, v2_json.load_object(call.body))
-        chunks = self._chunks(openai.request, None, call, {})
         if not openai.stream:
-            return json_response(openai.answer(await collect(openai.request, chunks)))
+            completions = await self._completions(openai.request, None, call, {})
+            return json_response(openai.answer(completions))
+        chunks = self._chunks(openai.request, None, call, {})
         usage = Usage(openai.request.sampling.n)
 
         def events(chunk: Chunk) -> Iterable[dict[str, Any]]:
@@ -167,6 +170,13 @@ class _Edge:
             return (sse.event(event) if event is not None else b"") + sse.DONE
 
         return await _event_stream(chunks, events, end)
+
+    async def _completions(
+        self, request: GenerationRequest, version: str | None, call: Call, parameters: Parameters
+    ) -> list[Completion]:
+        context = bounded(call.context, parameters)
+        chunks = self._service.generate(request, version, context)
+        return await collect_until_deadline(request, chunks, context)
 
     def _chunks(
         self, request: GenerationRequest, version: str | None, call: Call, parameters: Parameters

@@ -6,6 +6,7 @@ On the first SIGTERM or SIGINT: not ready, no new connections, requests in fligh
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -28,6 +29,8 @@ from openinference.service import InferenceService
 logger = logging.getLogger("openinference.server")
 
 READINESS_PERIOD_S = 1.0
+# Python's own default looks for garbage cycles after 700 new objects, which is every few requests.
+GC_THRESHOLD = 50_000
 GRPC_OPTIONS = (
     ("grpc.so_reuseport", 0),
     # Clients may ping every 5 s to find half-open connections.
@@ -86,6 +89,7 @@ async def serve(
             server_header=False,
         )
     )
+    _settle_garbage_collector()
     async with _grpc_server(service, settings) as drain_grpc, asyncio.TaskGroup() as group:
         rest_task = group.create_task(rest.serve())
         work = group.create_task(_run(background, lifecycle))
@@ -103,6 +107,17 @@ async def serve(
             rest.force_exit = True
         work.cancel()
     logger.info("drained")
+
+
+def _settle_garbage_collector() -> None:
+    """Takes the modules out of the garbage collector's sight and calls it less often.
+
+    Else it walks through every object of every import again and again: a tenth of a request's CPU
+    time, and pauses of 0.1 s.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)
 
 
 def _on_signal(lifecycle: Lifecycle, number: int) -> None:
