@@ -82,7 +82,9 @@ def main() -> None:
             status = 1
         else:
             status = 0
-    sys.exit(status)
+    # vLLM's objects end badly when the interpreter takes its modules apart; all is closed by now.
+    logging.shutdown()
+    os._exit(status)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ from vllm_predictor.settings import PredictorSettings
 
 # After this many seconds a full queue is worth another try; measured times come with overload work.
 BUSY_RETRY_S = 1.0
+SHUTDOWN_S = 1.0
 
 
 class Engine:
@@ -53,7 +54,8 @@ class Engine:
 
     def shutdown(self) -> None:
         """Ends the engine's process; requests in flight fail."""
-        self._llm.shutdown()
+        # Nothing is in flight after a drain; vLLM's default waits 5 s for a process that idles.
+        self._llm.shutdown(timeout=SHUTDOWN_S)
 
     async def generate(
         self, request: GenerationRequest, request_id: str, *, traceparent: str | None = None

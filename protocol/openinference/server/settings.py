@@ -10,6 +10,8 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ENV_PREFIX = "KEEPWARM_"
+# Flags of KServe whose user must not believe that they have an effect.
+REFUSED = ("ssl_certfile", "ssl_keyfile")
 
 
 class ServerSettings(BaseSettings):
@@ -70,6 +72,8 @@ class ServerSettings(BaseSettings):
         parser = cls.parser(parents)
         given = vars(parser.parse_args(args))
         unread = sorted(set(given) - set(cls.model_fields))
+        if refused := [name for name in unread if name in REFUSED]:
+            parser.error(f"--{refused[0]}: TLS is not served here; end it at the gateway")
         if unread:
             flags = ", ".join(f"--{name}" for name in unread)
             print(f"these flags of KServe have no effect here: {flags}", file=sys.stderr)
