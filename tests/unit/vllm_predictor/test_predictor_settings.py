@@ -1,0 +1,61 @@
+from pathlib import Path
+
+import pytest
+from kserve.model_server import parser as kserve_parser
+
+from vllm_predictor.settings import PredictorSettings
+
+
+def _settings(*args):
+    return PredictorSettings.from_args(args, parents=[kserve_parser])
+
+
+def test_without_flags_the_model_is_where_kserve_puts_it():
+    settings = _settings()
+    assert settings.model_dir == Path("/mnt/models")
+    assert (settings.http_port, settings.grpc_port) == (8080, 8081)
+    assert (settings.max_model_len, settings.enforce_eager) == (None, None)
+
+
+def test_the_flags_that_kserves_controller_injects_are_read():
+    settings = _settings("--model_name=chat", "--http_port=8080", "--workers=1")
+    assert (settings.model_name, settings.workers) == ("chat", 1)
+
+
+@pytest.mark.parametrize(
+    ("args", "name", "value"),
+    [
+        (["--model_dir=/models/a"], "model_dir", Path("/models/a")),
+        (["--max_model_len=2048"], "max_model_len", 2048),
+        (["--max_num_queued_reqs=8"], "max_num_queued_reqs", 8),
+        (["--enforce_eager"], "enforce_eager", True),
+        (["--enforce_eager=false"], "enforce_eager", False),
+        (["--dtype=bfloat16"], "dtype", "bfloat16"),
+        (["--gpu_memory_utilization=0.5"], "gpu_memory_utilization", 0.5),
+    ],
+)
+def test_a_flag_of_the_engine_is_read(args, name, value):
+    assert getattr(_settings(*args), name) == value
+
+
+@pytest.mark.parametrize(
+    "arg",
+    [
+        "--max_model_len=8",
+        "--max_num_seqs=0",
+        "--max_num_queued_reqs=0",
+        "--max_num_queued_tokens=-1",
+        "--dtype=int8",
+        "--gpu_memory_utilization=1.1",
+        "--gpu_memory_utilization=0",
+        "--cpu_kv_cache_gib=0",
+        "--engine_log_level=trace",
+        "--enforce_eager=maybe",
+    ],
+)
+def test_a_value_out_of_bounds_is_refused_by_name(arg, capsys):
+    with pytest.raises(SystemExit):
+        _settings(arg)
+    assert f"{arg.partition('=')[0]}: Input should " in capsys.readouterr().err.replace(
+        "String should", "Input should"
+    )
