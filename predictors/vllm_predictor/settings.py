@@ -11,6 +11,7 @@ from openinference.server.settings import ServerSettings
 class PredictorSettings(ServerSettings):
     """Flags of the process and of its engine."""
 
+    command: ClassVar[str] = "python -m vllm_predictor"
     description: ClassVar[str] = "keepwarm's predictor: a vLLM engine behind V2 REST and gRPC."
 
     model_dir: Path = Field(

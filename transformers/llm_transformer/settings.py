@@ -10,6 +10,7 @@ from openinference.server.settings import ServerSettings
 class TransformerSettings(ServerSettings):
     """Flags that KServe's controller injects keep KServe's names."""
 
+    command: ClassVar[str] = "python -m llm_transformer"
     description: ClassVar[str] = (
         "keepwarm's transformer: V2, generate and OpenAI in front of a V2 gRPC predictor."
     )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 from pydantic import Field, ValidationError
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ENV_PREFIX = "KEEPWARM_"
@@ -20,6 +21,7 @@ class ServerSettings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX, frozen=True, extra="forbid", protected_namespaces=()
     )
+    command: ClassVar[str] = "keepwarm"
     description: ClassVar[str] = "A keepwarm server."
 
     model_name: str = Field(
@@ -80,17 +82,14 @@ class ServerSettings(BaseSettings):
         try:
             return cls(**{name: given[name] for name in given if name in cls.model_fields})
         except ValidationError as error:
-            lines = [
-                f"--{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
-                f" (got {problem['input']!r:.60})"
-                for problem in error.errors()
-            ]
-            parser.error("; ".join(lines))
+            parser.error("; ".join(_sentence(problem) for problem in error.errors()))
 
     @classmethod
     def parser(cls, parents: Sequence[argparse.ArgumentParser] = ()) -> argparse.ArgumentParser:
         """The argument parser: one flag a field, with its environment variable and default."""
-        parser = argparse.ArgumentParser(description=cls.description, allow_abbrev=False)
+        parser = argparse.ArgumentParser(
+            prog=cls.command, description=cls.description, allow_abbrev=False
+        )
         for name, field in cls.model_fields.items():
             default = "" if field.is_required() else f" Default: {field.default!r}."
             parser.add_argument(
@@ -110,6 +109,13 @@ class ServerSettings(BaseSettings):
         for action in parser._actions:
             action.default = argparse.SUPPRESS
         return parser
+
+
+def _sentence(problem: ErrorDetails) -> str:
+    flag = f"--{'.'.join(str(part) for part in problem['loc'])}"
+    if problem["type"] == "missing":
+        return f"{flag} is required"
+    return f"{flag}: {problem['msg']} (got {problem['input']!r:.60})"
 
 
 def _boolean(annotation: Any) -> dict[str, Any]:

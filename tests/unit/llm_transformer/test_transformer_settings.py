@@ -35,7 +35,7 @@ def test_the_port_of_the_predictor_follows_from_tls_unless_given(args, target):
 @pytest.mark.parametrize(
     ("args", "told"),
     [
-        ([], "--predictor_host: Field required"),
+        ([], "--predictor_host is required"),
         (["--predictor_host=http://p"], "--predictor_host: String should match pattern"),
         (["--predictor_host=p:"], "--predictor_host: String should match pattern"),
         (
