@@ -5,8 +5,8 @@ on the way to the predictor and back to the caller. An API key is not part of it
 """
 
 import math
+import random
 import re
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -79,7 +79,8 @@ def from_headers(
     """
     request_id = headers.get(REQUEST_ID)
     if request_id is None or not _NAME.fullmatch(request_id):
-        request_id = uuid.uuid4().hex
+        # Unique, not secret: no system call for it.
+        request_id = f"{random.getrandbits(128):032x}"
     traceparent = headers.get(TRACEPARENT)
     if traceparent is not None and not _TRACEPARENT.fullmatch(traceparent):
         traceparent = None

@@ -55,23 +55,23 @@ async def while_connected(
     `receive` is ASGI's, after the request's body has been read: it then returns only when the
     connection is gone or the answer complete.
     """
-    task = asyncio.ensure_future(work)
-    watcher = None
+    loop = asyncio.get_running_loop()
+    watchers: list[asyncio.Task[None]] = []
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        work_scope.reschedule(loop.time())
+
+    timer = loop.call_later(UNWATCHED_S, lambda: watchers.append(loop.create_task(watch())))
     try:
-        await asyncio.wait((task,), timeout=UNWATCHED_S)
-        if not task.done():
-            watcher = asyncio.ensure_future(_disconnected(receive))
-            await asyncio.wait((task, watcher), return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            task.result()
+        # A timeout that only `watch` sets: it cancels what is awaited here, and nothing later.
+        async with asyncio.timeout(None) as work_scope:
+            await work
+    except Exception:
+        if not work_scope.expired():
+            raise
     finally:
-        if watcher is not None:
+        timer.cancel()
+        for watcher in watchers:
             watcher.cancel()
-        if not task.done():
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-
-async def _disconnected(receive: Callable[[], Awaitable[Any]]) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
