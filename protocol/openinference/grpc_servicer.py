@@ -8,6 +8,7 @@ gRPC status instead, which ends the stream.
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, Final, NoReturn, TypeVar
 
 import grpc
@@ -115,7 +116,10 @@ class InferenceServicer(GRPCInferenceServiceServicer):  # type: ignore[misc]  # 
         self, requests: AsyncIterator[pb.ModelInferRequest], context: GrpcContext
     ) -> AsyncIterator[pb.ModelStreamInferResponse]:
         strict = dict(context.invocation_metadata()).get(STRICT_STREAM_ERRORS) == "true"
-        call = await self._call(context)
+        try:
+            call = self._call(context)
+        except InvalidInput as error:
+            await _abort(context, error)
         answers: asyncio.Queue[pb.ModelStreamInferResponse | ServingError | None] = asyncio.Queue(
             MAX_STREAM_BACKLOG
         )
@@ -166,13 +170,14 @@ class InferenceServicer(GRPCInferenceServiceServicer):  # type: ignore[misc]  # 
                 generation = text_tensors.generation_request(infer, stream=True)
                 raw = bool(request.raw_input_contents)
                 open_sequences = generation.sequences
-                async for chunk in self._chunks(infer, generation, call):
-                    open_sequences -= chunk.finish_reason is not None
-                    response = text_tensors.chunk_response(
-                        infer, infer.version, chunk, final=open_sequences == 0
-                    )
-                    encoded = v2_grpc.encode_response(response, raw=raw)
-                    await answers.put(pb.ModelStreamInferResponse(infer_response=encoded))
+                async with aclosing(self._chunks(infer, generation, call)) as chunks:
+                    async for chunk in chunks:
+                        open_sequences -= chunk.finish_reason is not None
+                        response = text_tensors.chunk_response(
+                            infer, infer.version, chunk, final=open_sequences == 0
+                        )
+                        encoded = v2_grpc.encode_response(response, raw=raw)
+                        await answers.put(pb.ModelStreamInferResponse(infer_response=encoded))
                 tracked.status = grpc.StatusCode.OK.name
             except Exception as problem:  # noqa: BLE001 (told as an internal error)
                 error = _serving_error(problem, call)
@@ -201,7 +206,11 @@ class InferenceServicer(GRPCInferenceServiceServicer):  # type: ignore[misc]  # 
         answer: Callable[[RequestContext], Awaitable[Answer]],
     ) -> Answer:
         with self._endpoints[endpoint].track() as tracked:
-            call = await self._call(context)
+            try:
+                call = self._call(context)
+            except InvalidInput as refused:
+                tracked.status = refused.grpc_status.name
+                await _abort(context, refused)
             try:
                 response = await answer(call)
             except Exception as problem:  # noqa: BLE001 (told as an internal error)
@@ -211,8 +220,11 @@ class InferenceServicer(GRPCInferenceServiceServicer):  # type: ignore[misc]  # 
             tracked.status = grpc.StatusCode.OK.name
             return response
 
-    async def _call(self, context: GrpcContext) -> RequestContext:
-        """The request's context; its id goes back in the trailing metadata."""
+    def _call(self, context: GrpcContext) -> RequestContext:
+        """The request's context, whose id goes back in the trailing metadata.
+
+        Raises InvalidInput for metadata that cannot be meant.
+        """
         headers = {
             key: value for key, value in context.invocation_metadata() if isinstance(value, str)
         }
@@ -221,14 +233,11 @@ class InferenceServicer(GRPCInferenceServiceServicer):  # type: ignore[misc]  # 
             for bound in (context.time_remaining(), self._service.max_timeout_s)
             if bound is not None
         ]
-        try:
-            call = contexts.from_headers(
-                headers,
-                asyncio.get_running_loop().time(),
-                timeout_s=max(0.0, min(bounds)) if bounds else None,
-            )
-        except InvalidInput as error:
-            await _abort(context, error)
+        call = contexts.from_headers(
+            headers,
+            asyncio.get_running_loop().time(),
+            timeout_s=max(0.0, min(bounds)) if bounds else None,
+        )
         context.set_trailing_metadata(tuple(call.returned().items()))
         return call
 

@@ -61,6 +61,11 @@ class FakeService:
         ((_, _, context),) = self.calls
         return context
 
+    async def until_ended(self):
+        """Waits for the generation to be closed; fails rather than hang when nobody closes it."""
+        async with asyncio.timeout(30):
+            await self.ended.wait()
+
     async def is_live(self):
         return self.live
 

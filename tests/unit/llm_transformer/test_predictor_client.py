@@ -146,7 +146,7 @@ async def test_the_deadline_travels_and_ends_the_work(client, service, stream):
     service.script = [asyncio.Event()]
     with pytest.raises(errors.DeadlineExceeded, match=r"^the request's deadline has passed$"):
         await _all(client, _request(stream=stream), _in(0.1))
-    await service.ended.wait()
+    await service.until_ended()
 
 
 @STREAMED_OR_NOT
@@ -170,7 +170,7 @@ async def test_cancelling_reaches_the_predictor(client, service, stream):
     await service.began.wait()
     assert not service.ended.is_set()
     task.cancel()
-    await service.ended.wait()
+    await service.until_ended()
     with pytest.raises(asyncio.CancelledError):
         await task
 
@@ -181,7 +181,7 @@ async def test_closing_a_stream_early_reaches_the_predictor(client, service):
     await anext(chunks)
     assert not service.ended.is_set()
     await chunks.aclose()
-    await service.ended.wait()
+    await service.until_ended()
 
 
 async def test_readiness_is_the_predictors(client, service):

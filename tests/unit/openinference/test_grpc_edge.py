@@ -254,7 +254,7 @@ async def test_past_the_deadline_the_work_is_closed(stub, service, message, opti
     service.script = [asyncio.Event()]
     failure = await _failure(stub.ModelInfer(message, **options))
     assert failure.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    await service.ended.wait()
+    await service.until_ended()
 
 
 async def test_the_servers_own_bound_is_a_deadline(stub, service):
@@ -276,7 +276,7 @@ async def test_a_client_that_cancels_ends_the_work(stub, service, method):
     await service.began.wait()
     assert not service.ended.is_set()
     call.cancel()
-    await service.ended.wait()
+    await service.until_ended()
     with pytest.raises(asyncio.CancelledError):
         await reading
 
@@ -291,4 +291,4 @@ async def test_a_client_that_reads_no_more_and_cancels_ends_the_work(stub, servi
     await anext(aiter(call))
     assert not service.ended.is_set()
     call.cancel()
-    await service.ended.wait()
+    await service.until_ended()

@@ -321,7 +321,7 @@ async def test_past_the_deadline_is_504_and_the_work_is_closed(rest, service, pa
     answer = await rest.post(path, json=body, headers={"x-request-timeout": "0.02"})
     assert answer.status_code == 504
     assert "deadline" in message_of(answer)
-    await service.ended.wait()
+    await service.until_ended()
 
 
 @pytest.mark.parametrize(
@@ -397,7 +397,7 @@ async def test_a_client_that_leaves_ends_the_work(rest_address, service, path, b
     await service.began.wait()
     assert not service.ended.is_set()
     writer.close()
-    await service.ended.wait()
+    await service.until_ended()
 
 
 @pytest.mark.parametrize(("path", "body"), STREAMS)
@@ -411,7 +411,7 @@ async def test_events_come_as_they_are_made_and_leaving_ends_the_work(
     await reader.readuntil(b"Hel")
     assert not service.ended.is_set()
     writer.close()
-    await service.ended.wait()
+    await service.until_ended()
 
 
 async def test_a_real_connection_carries_a_whole_stream(rest_address):
