@@ -142,10 +142,13 @@ async def rest_address(app):
 
 @pytest.fixture
 def grpc_server():
-    """Starts a gRPC server over a service; an async context manager that gives HOST:PORT."""
+    """Starts a gRPC server over a service; an async context manager that gives HOST:PORT.
+
+    At its end, calls in flight get `grace_s` seconds.
+    """
 
     @asynccontextmanager
-    async def start(service):
+    async def start(service, grace_s=None):
         server = grpc.aio.server()
         add_GRPCInferenceServiceServicer_to_server(InferenceServicer(service), server)
         port = server.add_insecure_port("127.0.0.1:0")
@@ -153,7 +156,7 @@ def grpc_server():
         try:
             yield f"127.0.0.1:{port}"
         finally:
-            await server.stop(None)
+            await server.stop(grace_s)
 
     return start
 

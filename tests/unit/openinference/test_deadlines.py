@@ -4,11 +4,13 @@ import contextlib
 import pytest
 
 from openinference.context import RequestContext
-from openinference.deadlines import until_deadline, while_connected
-from openinference.errors import DeadlineExceeded, NotFound
-from openinference.generation import Chunk
+from openinference.deadlines import collect_until_deadline, until_deadline, while_connected
+from openinference.errors import DeadlineExceeded, InternalError, NotFound
+from openinference.generation import Chunk, Completion, FinishReason, GenerationRequest
+from openinference.sampling import SamplingParams
 
 CHUNK = Chunk(0, "a", 1, 1)
+REQUEST = GenerationRequest("m", ("Hi",), SamplingParams(), stream=False)
 
 
 class Source:
@@ -61,6 +63,33 @@ async def test_closing_early_closes_the_source():
     chunks = until_deadline(source.chunks(), _in(60))
     await anext(chunks)
     await chunks.aclose()
+    assert source.closed
+
+
+async def test_a_whole_answer_is_collected_before_the_deadline():
+    async def chunks():
+        yield CHUNK
+        yield Chunk(0, "b", 1, 2, FinishReason.EOS)
+
+    for context in (_in(60), RequestContext("a")):
+        assert await collect_until_deadline(REQUEST, chunks(), context) == [
+            Completion("ab", FinishReason.EOS, 1, 2)
+        ]
+
+
+@pytest.mark.parametrize(
+    ("end", "seconds", "kind"),
+    [
+        (asyncio.Event(), 0.02, DeadlineExceeded),
+        (asyncio.Event(), -1, DeadlineExceeded),
+        (NotFound("no such model"), 60, NotFound),
+        (None, 60, InternalError),
+    ],
+)
+async def test_an_answer_that_does_not_become_whole_closes_its_source(end, seconds, kind):
+    source = Source(end)
+    with pytest.raises(kind):
+        await collect_until_deadline(REQUEST, source.chunks(), _in(seconds))
     assert source.closed
 
 

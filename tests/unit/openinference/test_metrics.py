@@ -1,12 +1,15 @@
 """What is counted for each request, at both edges."""
 
 import asyncio
+from contextlib import asynccontextmanager
 
+import grpc
 import pytest
 from prometheus_client import REGISTRY
 
 from openinference import errors, v2_grpc
 from openinference.messages import InferRequest, bytes_tensor
+from openinference.proto.inference_pb2_grpc import GRPCInferenceServiceStub
 
 JSON = {"inputs": [{"name": "text_input", "shape": [1], "datatype": "BYTES", "data": ["Hi"]}]}
 MESSAGE = v2_grpc.encode_request(InferRequest("m", [bytes_tensor("text_input", ["Hi"])]))
@@ -52,6 +55,21 @@ async def test_a_rest_request_is_counted_with_its_status(rest, service, script, 
     assert _in_flight("infer") == 0
 
 
+@pytest.fixture
+def called(service, grpc_server):
+    """A stub; when its context ends, every call has ended on the server and is counted."""
+
+    @asynccontextmanager
+    async def call():
+        async with (
+            grpc_server(service, grace_s=30) as target,
+            grpc.aio.insecure_channel(target) as channel,
+        ):
+            yield GRPCInferenceServiceStub(channel)
+
+    return call
+
+
 @pytest.mark.parametrize(
     ("script", "metadata", "status"),
     [
@@ -61,34 +79,36 @@ async def test_a_rest_request_is_counted_with_its_status(rest, service, script, 
         (None, (("x-request-timeout", "soon"),), "INVALID_ARGUMENT"),
     ],
 )
-async def test_a_grpc_request_is_counted_with_its_status(stub, service, script, metadata, status):
+async def test_a_grpc_request_is_counted_with_its_status(called, service, script, metadata, status):
     counted = Counted(
         "grpc_ModelInfer", "OK", "RESOURCE_EXHAUSTED", "INTERNAL", "INVALID_ARGUMENT", "cancelled"
     )
     service.script = script
-    await asyncio.gather(stub.ModelInfer(MESSAGE, metadata=metadata), return_exceptions=True)
+    async with called() as stub:
+        await asyncio.gather(stub.ModelInfer(MESSAGE, metadata=metadata), return_exceptions=True)
     assert {key for key, count in counted.since().items() if count} == {status}
     assert _in_flight("grpc_ModelInfer") == 0
 
 
-async def test_each_request_of_a_stream_is_counted(stub, service):
+async def test_each_request_of_a_stream_is_counted(called):
     counted = Counted("grpc_ModelStreamInfer", "OK", "NOT_FOUND")
     unknown = v2_grpc.encode_request(InferRequest("x", [bytes_tensor("text_input", ["Hi"])]))
-    async for _ in stub.ModelStreamInfer(iter([MESSAGE, unknown, MESSAGE])):
-        pass
+    async with called() as stub:
+        async for _ in stub.ModelStreamInfer(iter([MESSAGE, unknown, MESSAGE])):
+            pass
     assert counted.since() == {"OK": 2, "NOT_FOUND": 1}
 
 
-async def test_a_request_that_its_caller_left_is_counted_as_cancelled(stub, service):
+async def test_a_request_that_its_caller_left_is_counted_as_cancelled(called, service):
     counted = Counted("grpc_ModelInfer", "OK", "cancelled")
     service.script = [asyncio.Event()]
-    call = stub.ModelInfer(MESSAGE)
-    await service.began.wait()
-    assert _in_flight("grpc_ModelInfer") == 1
-    call.cancel()
-    await service.until_ended()
-    with pytest.raises(asyncio.CancelledError):
-        await call
-    service.script = None
-    await stub.ModelInfer(MESSAGE)  # is answered after the one before has been counted
-    assert counted.since() == {"OK": 1, "cancelled": 1}
+    async with called() as stub:
+        call = stub.ModelInfer(MESSAGE)
+        await service.began.wait()
+        assert _in_flight("grpc_ModelInfer") == 1
+        call.cancel()
+        await service.until_ended()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+    assert counted.since() == {"OK": 0, "cancelled": 1}
+    assert _in_flight("grpc_ModelInfer") == 0

@@ -429,3 +429,27 @@ async def test_a_body_over_the_limit_is_answered_before_it_is_whole(rest_address
     writer.write(head.encode() + b"1388\r\n" + b"x" * 5000 + b"\r\n")
     assert (await reader.readline()).startswith(b"HTTP/1.1 413")
     writer.close()
+
+
+@pytest.mark.parametrize(("path", "body"), STREAMS)
+async def test_a_slow_reader_that_leaves_has_its_work_closed_before_the_call_ends(
+    app, service, path, body
+):
+    service.script = [Chunk(0, "Hel", 3, 1)] * 9
+    stuck = asyncio.Event()
+    messages = iter([{"type": "http.request", "body": orjson.dumps(body), "more_body": False}])
+
+    async def receive():
+        for message in messages:
+            return message
+        await stuck.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        if message["type"] == "http.response.body":
+            stuck.set()
+            await asyncio.Event().wait()
+
+    scope = {"type": "http", "method": "POST", "path": path, "headers": [], "query_string": b""}
+    await app(scope, receive, send)
+    assert service.ended.is_set()
