@@ -1,6 +1,7 @@
 """Samples of the hop benchmark, and what is told of them: medians with their range, ratios."""
 
 import datetime as dt
+import math
 import os
 import platform
 import statistics
@@ -102,7 +103,7 @@ class StreamSample:
 def quantile(values: Sequence[float], q: float) -> float:
     """The smallest value with at least `q` of all values at or below it; nan of none."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(q * len(ordered)))] if ordered else float("nan")
+    return ordered[min(len(ordered) - 1, int(q * len(ordered)))] if ordered else math.nan
 
 
 def markdown(
@@ -150,7 +151,7 @@ def markdown(
             lambda s: s.p99_ms,
             lambda s: s.server_us,
         )
-        cells = [_cell([of(a) / of(b) for a, b in pairs], 2) for of in measures]
+        cells = [_cell([_ratio(of(a), of(b)) for a, b in pairs], 2) for of in measures]
         lines.append(_row(connections, *cells))
     lines += [
         "",
@@ -238,6 +239,11 @@ def _row(*cells: object) -> str:
 
 def _rule(columns: int) -> str:
     return "|" + "---|" * columns
+
+
+def _ratio(a: float, b: float) -> float:
+    """`a` / `b`; nan of a server that gave no right answer."""
+    return a / b if b else math.nan
 
 
 def _cell(values: Sequence[float], digits: int) -> str:
