@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import multiprocessing
 import os
 import sys
 import tempfile
@@ -73,18 +74,30 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="keepwarm-") as folder:
         set_environment(settings, Path(folder))
         try:
-            asyncio.run(run(settings, startup))
-        except* EngineEnded as ended:
-            logger.critical("%s; exiting so that it is started anew", ended.exceptions[0])
-            status = 1
-        except* Exception as errors:
-            logger.critical("cannot serve", exc_info=errors)
-            status = 1
-        else:
-            status = 0
-    # vLLM's objects end badly when the interpreter takes its modules apart; all is closed by now.
+            status = _serve(settings, startup)
+        except SystemExit as ended:
+            status = ended.code if isinstance(ended.code, int) else 1
+        # The engine's process, when the signal came before it was built.
+        for child in multiprocessing.active_children():
+            child.kill()
+    # vLLM's objects end badly when the interpreter takes its modules apart, and a thread may still
+    # be building one; all that must be closed is closed by now.
     logging.shutdown()
     os._exit(status)
+
+
+def _serve(settings: PredictorSettings, startup: Startup) -> int:
+    try:
+        asyncio.run(run(settings, startup))
+    except* EngineEnded as ended:
+        logger.critical("%s; exiting so that it is started anew", ended.exceptions[0])
+        status = 1
+    except* Exception as errors:
+        logger.critical("cannot serve", exc_info=errors)
+        status = 1
+    else:
+        status = 0
+    return status
 
 
 if __name__ == "__main__":

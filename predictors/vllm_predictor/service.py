@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import AsyncGenerator, Sequence
 from importlib.metadata import version as distribution_version
@@ -66,17 +67,24 @@ class PredictorService:
 
     async def _start_engine(self) -> "Engine":
         loop = asyncio.get_running_loop()
+        building: asyncio.Future[Engine] = loop.create_future()
 
         def entered(phase: Phase) -> None:
             loop.call_soon_threadsafe(self._startup.enter, phase, time.monotonic())
 
-        def build() -> "Engine":
-            from vllm_predictor import engine
+        def build() -> None:
+            try:
+                from vllm_predictor import engine
 
-            entered(Phase.CONFIG)
-            return engine.build(self._settings, lambda: entered(Phase.ENGINE))
+                entered(Phase.CONFIG)
+                built = engine.build(self._settings, lambda: entered(Phase.ENGINE))
+            except Exception as error:  # noqa: BLE001 (raised where the engine is awaited)
+                loop.call_soon_threadsafe(_settle, building, None, error)
+            else:
+                loop.call_soon_threadsafe(_settle, building, built, None)
 
-        building = loop.run_in_executor(None, build)
+        # A daemon: SIGTERM while the model loads must not wait for the end of the load.
+        threading.Thread(target=build, name="build-engine", daemon=True).start()
         seen = 0
         while True:
             done, _ = await asyncio.wait([building], timeout=POLL_S)
@@ -124,3 +132,14 @@ class PredictorService:
                 retry_after_s=STARTING_RETRY_S,
             )
         return self._engine.generate(request, context.request_id, traceparent=context.traceparent)
+
+
+def _settle(
+    future: "asyncio.Future[Engine]", engine: "Engine | None", error: Exception | None
+) -> None:
+    if future.cancelled():
+        return
+    if error is not None:
+        future.set_exception(error)
+    elif engine is not None:
+        future.set_result(engine)

@@ -102,6 +102,10 @@ async def collect(request: GenerationRequest, chunks: AsyncIterator[Chunk]) -> l
     texts: list[list[str]] = [[] for _ in range(request.sequences)]
     last: list[Chunk | None] = [None] * request.sequences
     async for chunk in chunks:
+        if not 0 <= chunk.index < request.sequences:
+            raise InternalError(
+                f"the model answered sequence {chunk.index}, which is not asked for"
+            )
         texts[chunk.index].append(chunk.text)
         if chunk.finish_reason is not None:
             last[chunk.index] = chunk

@@ -34,6 +34,9 @@ SERVICE_NAME: Final = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].ful
 MAX_STREAM_REQUESTS: Final = 128
 MAX_STREAM_BACKLOG: Final = 64
 
+# What a stream has still to send; None ends it, an error ends it with its status.
+StreamBacklog = asyncio.Queue[pb.ModelStreamInferResponse | ServingError | None]
+
 Answer = TypeVar("Answer")
 # grpc.aio hands out an object whose class is not public.
 GrpcContext = Any
@@ -44,10 +47,18 @@ class InferenceServicer(GRPCInferenceServiceServicer):  # type: ignore[misc]  # 
 
     def __init__(self, service: InferenceService) -> None:
         self._service = service
+        self._backlogs: set[StreamBacklog] = set()
         self._endpoints = {
             name: metrics.Endpoint(f"grpc_{name}")
             for name in ("ModelInfer", "ModelStreamInfer", "other")
         }
+
+    @property
+    def in_flight(self) -> int:
+        """Requests being answered and answers not yet sent; an idle stream is neither."""
+        return sum(endpoint.in_flight for endpoint in self._endpoints.values()) + sum(
+            backlog.qsize() for backlog in self._backlogs
+        )
 
     async def ServerLive(self, request: pb.ServerLiveRequest, context: GrpcContext) -> Any:
         async def answer(_: RequestContext) -> pb.ServerLiveResponse:
@@ -120,9 +131,8 @@ class InferenceServicer(GRPCInferenceServiceServicer):  # type: ignore[misc]  # 
             call = self._call(context)
         except InvalidInput as error:
             await _abort(context, error)
-        answers: asyncio.Queue[pb.ModelStreamInferResponse | ServingError | None] = asyncio.Queue(
-            MAX_STREAM_BACKLOG
-        )
+        answers: StreamBacklog = asyncio.Queue(MAX_STREAM_BACKLOG)
+        self._backlogs.add(answers)
         reader = asyncio.create_task(self._read_stream(requests, call, answers, strict=strict))
         try:
             while (answer := await answers.get()) is not None:
@@ -130,6 +140,7 @@ class InferenceServicer(GRPCInferenceServiceServicer):  # type: ignore[misc]  # 
                     await _abort(context, answer)
                 yield answer
         finally:
+            self._backlogs.discard(answers)
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
 
@@ -137,7 +148,7 @@ class InferenceServicer(GRPCInferenceServiceServicer):  # type: ignore[misc]  # 
         self,
         requests: AsyncIterator[pb.ModelInferRequest],
         call: RequestContext,
-        answers: asyncio.Queue[pb.ModelStreamInferResponse | ServingError | None],
+        answers: StreamBacklog,
         *,
         strict: bool,
     ) -> None:
@@ -160,7 +171,7 @@ class InferenceServicer(GRPCInferenceServiceServicer):  # type: ignore[misc]  # 
         self,
         request: pb.ModelInferRequest,
         call: RequestContext,
-        answers: asyncio.Queue[pb.ModelStreamInferResponse | ServingError | None],
+        answers: StreamBacklog,
         *,
         strict: bool,
     ) -> None:

@@ -23,6 +23,7 @@ class Endpoint:
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self.in_flight = 0
         self._in_flight = IN_FLIGHT.labels(name)
         self._seconds = SECONDS.labels(name)
         self._by_status: dict[str, Counter] = {}
@@ -33,10 +34,12 @@ class Endpoint:
 
     def began(self) -> None:
         """Counts a request in."""
+        self.in_flight += 1
         self._in_flight.inc()
 
     def ended(self, status: str, seconds: float) -> None:
         """Counts a request out, with the status that it was answered with."""
+        self.in_flight -= 1
         self._in_flight.dec()
         self._seconds.observe(seconds)
         counter = self._by_status.get(status)

@@ -7,9 +7,11 @@ from collections.abc import Callable
 
 import grpc
 import httpx
+import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from keepwarm.local.model_folder import demo_folder
 from openinference.proto import inference_pb2 as pb
 from openinference.proto.inference_pb2_grpc import GRPCInferenceServiceStub
 
@@ -174,6 +176,39 @@ def test_sigterm_during_a_stream_lets_it_finish(
         events = [first, *(line for line in lines if line)]
     assert '"finish_reason":"length"' in events[-1]
     assert process.wait(20) == 0
+
+
+def test_sigterm_while_the_engine_starts_ends_the_predictor_and_its_children(
+    stack: Stack, free_ports: Callable[[int], list[int]], eventually: Callable[..., None]
+) -> None:
+    http, grpc_port = free_ports(2)
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "vllm_predictor", f"--model_dir={demo_folder()}"),
+            *("--host=127.0.0.1", f"--http_port={http}", f"--grpc_port={grpc_port}"),
+        ]
+    )
+    try:
+        predictor = psutil.Process(process.pid)
+        eventually(
+            lambda: any(
+                "spawn_main" in " ".join(child.cmdline()) for child in predictor.children()
+            ),
+            "the engine's process has begun",
+            timeout_s=120,
+        )
+        starting = httpx.post(
+            f"http://127.0.0.1:{http}/v2/models/model/generate", json={"text_input": "Hi"}
+        )
+        assert starting.status_code == 503
+        assert starting.json() == {"error": "model 'model' is starting (phase engine)"}
+        assert starting.headers["retry-after"] == "10"
+        children = predictor.children(recursive=True)
+        process.terminate()
+        assert process.wait(30) == 0
+        eventually(lambda: not any(child.is_running() for child in children), "no child is left")
+    finally:
+        process.kill()
 
 
 def test_a_predictor_out_of_reach_is_a_clear_503_on_every_protocol(

@@ -1,6 +1,7 @@
 """The pooled gRPC channel to the predictor: deadlines, context and errors pass both ways."""
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator
 from typing import Any, Final
 
@@ -125,5 +126,7 @@ def serving_error(error: grpc.aio.AioRpcError, model: str) -> ServingError:
     try:
         retry_after_s = float(trailing[RETRY_AFTER])
     except (KeyError, ValueError):
-        retry_after_s = None
-    return errors.from_grpc_status(code, error.details() or code.name, retry_after_s)
+        retry_after_s = math.nan
+    return errors.from_grpc_status(
+        code, error.details() or code.name, retry_after_s if math.isfinite(retry_after_s) else None
+    )

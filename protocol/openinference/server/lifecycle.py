@@ -29,6 +29,9 @@ from openinference.service import InferenceService
 logger = logging.getLogger("openinference.server")
 
 READINESS_PERIOD_S = 1.0
+DRAIN_POLL_S = 0.05
+# For the last answers to reach their readers.
+FLUSH_S = 0.5
 # Python's own default looks for garbage cycles after 700 new objects, which is every few requests.
 GC_THRESHOLD = 50_000
 GRPC_OPTIONS = (
@@ -159,18 +162,29 @@ async def _grpc_server(
             ("grpc.max_send_message_length", settings.grpc_max_send_message_length),
         )
     )
-    add_GRPCInferenceServiceServicer_to_server(InferenceServicer(service), server)
+    servicer = InferenceServicer(service)
+    add_GRPCInferenceServiceServicer_to_server(servicer, server)
     healths = health_aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healths, server)
     names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server, pool=_reflection_pool())
-    server.add_insecure_port(f"{settings.host}:{settings.grpc_port}")
+    address = f"{settings.host}:{settings.grpc_port}"
+    try:
+        server.add_insecure_port(address)
+    except RuntimeError:
+        raise SystemExit(f"cannot listen on {address} for gRPC: the port is taken") from None
     await server.start()
     watch = asyncio.create_task(_publish_health(service, healths))
 
     async def drain() -> None:
         await healths.enter_graceful_shutdown()
-        await server.stop(settings.drain_s)
+        stopping = asyncio.ensure_future(server.stop(settings.drain_s))
+        # A stream may be open with nothing in flight, a health watch or an idle client's; it would
+        # hold the drain to its end.
+        while servicer.in_flight and not stopping.done():  # noqa: ASYNC110 (a plain count)
+            await asyncio.sleep(DRAIN_POLL_S)
+        await server.stop(FLUSH_S)
+        await stopping
 
     try:
         yield drain

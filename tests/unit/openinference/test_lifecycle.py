@@ -14,6 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from openinference import v2_grpc
 from openinference.messages import InferRequest, bytes_tensor
+from openinference.proto import inference_pb2 as pb
 from openinference.proto.inference_pb2_grpc import GRPCInferenceServiceStub
 from openinference.server.lifecycle import Lifecycle
 
@@ -155,6 +156,34 @@ async def test_an_idle_server_ends_at_once(start):
     server = await start("finish")
     server.signal()
     assert await server.process.wait() == 0
+
+
+async def test_open_streams_with_nothing_in_flight_do_not_hold_the_drain(start):
+    server = await start("finish", "--drain_s=600")
+    watch = aiter(server.health.Watch(health_pb2.HealthCheckRequest()))
+    await anext(watch)
+    idle = server.stub.ModelStreamInfer()
+    await idle.write(pb.ModelInferRequest(model_name="m"))
+    assert (await idle.read()).error_message
+    server.signal()
+    async with asyncio.timeout(60):
+        assert await server.process.wait() == 0
+
+
+async def test_a_taken_port_is_said_in_one_sentence(start):
+    taken = socket.create_server(("127.0.0.1", 0))
+    port = taken.getsockname()[1]
+    http_port, _ = _free_ports()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, SERVER, "--host=127.0.0.1", f"--http_port={http_port}"),
+        *(f"--grpc_port={port}", "finish"),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, err = await process.communicate()
+    taken.close()
+    assert process.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{port} for gRPC: the port is taken" in err.decode()
+    assert "Traceback" not in err.decode()
 
 
 async def test_a_second_signal_ends_the_process_at_once(start, client):
