@@ -240,7 +240,7 @@ def test_the_transformer_is_small_and_imports_neither_torch_nor_vllm(stack: Stac
     transformer = stack.server("llm_transformer")
     assert transformer.memory_info().rss < 180 * 2**20
     script = (
-        "import sys, llm_transformer.__main__\n"
+        "import sys, llm_transformer.server\n"
         "print({'torch', 'vllm', 'transformers'} & set(sys.modules))"
     )
     done = subprocess.run(

@@ -1,61 +1,17 @@
 """`python -m llm_transformer`: serves REST and gRPC in front of one predictor until SIGTERM."""
 
-import logging
+import signal
 import sys
-
-import kserve
-import uvloop
-from kserve.model_server import ModelServer, app, parser
-
-from llm_transformer.predictor_client import PredictorClient
-from llm_transformer.service import TransformerService
-from llm_transformer.settings import TransformerSettings
-from openinference.server import app as server_app
-from openinference.server import lifecycle, logs
-
-logger = logging.getLogger("llm_transformer")
-
-
-class TransformerModel(kserve.Model):  # type: ignore[misc]  # kserve is not typed
-    """The model as KServe's registry knows it; our routes answer for it."""
-
-    def __init__(self, name: str, service: TransformerService) -> None:
-        super().__init__(name)
-        self._service = service
-        self.ready = True
-
-    async def healthy(self) -> bool:
-        return await self._service.is_ready()
-
-
-async def run(settings: TransformerSettings) -> None:
-    """Serves until a signal, then drains."""
-    life = lifecycle.Lifecycle()
-    predictor = PredictorClient(settings.predictor_target, tls=settings.predictor_use_ssl)
-    service = TransformerService(settings, predictor, life)
-    server = ModelServer(http_port=settings.http_port, workers=1, enable_grpc=False)
-    server.register_model(TransformerModel(settings.model_name, service))
-    server_app.build(app, service, max_body_bytes=settings.max_body_bytes, openai=True)
-    if settings.workers > 1:
-        logger.warning("--workers=%d: one process serves; scale by replicas", settings.workers)
-    logger.info(
-        "serving model '%s' on ports %d (REST) and %d (gRPC), predictor at %s",
-        settings.model_name,
-        settings.http_port,
-        settings.grpc_port,
-        settings.predictor_target,
-    )
-    try:
-        await lifecycle.serve(app, service, settings, life)
-    finally:
-        await predictor.close()
 
 
 def main() -> None:
     """The command."""
-    settings = TransformerSettings.from_args(sys.argv[1:], parents=[parser])
-    logs.configure(settings.log_level)
-    uvloop.run(run(settings))
+    # As PID 1 of a container a process without a handler does not get SIGTERM at all, and the
+    # imports below take seconds.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    from llm_transformer import server
+
+    server.main()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,100 @@
+"""The predictor's process: settings, vLLM's environment, KServe's registry and app, two ports."""
+
+import asyncio
+import logging
+import multiprocessing
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import kserve
+from kserve.model_server import ModelServer, app, parser
+
+from openinference.server import app as server_app
+from openinference.server import lifecycle
+from vllm_predictor import engine_events
+from vllm_predictor.service import EngineEnded, PredictorService
+from vllm_predictor.settings import PredictorSettings
+from vllm_predictor.startup import Startup, process_began
+
+logger = logging.getLogger("vllm_predictor")
+
+
+class PredictorModel(kserve.Model):  # type: ignore[misc]  # kserve is not typed
+    """The model as KServe's registry knows it; our routes answer for it."""
+
+    def __init__(self, name: str, service: PredictorService) -> None:
+        super().__init__(name)
+        self._service = service
+
+    async def healthy(self) -> bool:
+        return await self._service.is_ready()
+
+
+async def run(settings: PredictorSettings, startup: Startup) -> None:
+    """Serves until a signal, then drains."""
+    life = lifecycle.Lifecycle()
+    service = PredictorService(settings, startup, life)
+    server = ModelServer(http_port=settings.http_port, workers=1, enable_grpc=False)
+    server.register_model(PredictorModel(settings.model_name, service))
+    server_app.build(app, service, max_body_bytes=settings.max_body_bytes, openai=False)
+    logger.info(
+        "starting model '%s' from %s, on ports %d (REST) and %d (gRPC)",
+        settings.model_name,
+        settings.model_dir,
+        settings.http_port,
+        settings.grpc_port,
+    )
+    await lifecycle.serve(app, service, settings, life, background=service.run)
+
+
+def set_environment(settings: PredictorSettings, folder: Path) -> None:
+    """What vLLM and its children read from the environment; before vLLM is imported."""
+    os.environ.update(
+        {
+            "HF_HUB_OFFLINE": "1",
+            "VLLM_NO_USAGE_STATS": "1",
+            "VLLM_CPU_KVCACHE_SPACE": str(settings.cpu_kv_cache_gib),
+            # This process has threads (gRPC), so the engine's process must not be a fork of it.
+            "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+        }
+    )
+    # Children print these before they read any logging configuration.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")
+    engine_events.configure_logging(folder, settings.log_level, settings.engine_log_level)
+
+
+def main() -> None:
+    """Serves until SIGTERM; exits with status 1 when the engine fails to start or dies."""
+    startup = Startup(process_began())
+    settings = PredictorSettings.from_args(sys.argv[1:], parents=[parser])
+    if not (settings.model_dir / "config.json").exists():
+        sys.exit(f"--model_dir: {settings.model_dir} is not a HuggingFace folder (no config.json)")
+    with tempfile.TemporaryDirectory(prefix="keepwarm-") as folder:
+        set_environment(settings, Path(folder))
+        try:
+            status = _serve(settings, startup)
+        except SystemExit as ended:
+            status = ended.code if isinstance(ended.code, int) else 1
+        # The engine's process, when the signal came before it was built.
+        for child in multiprocessing.active_children():
+            child.kill()
+    # vLLM's objects end badly when the interpreter takes its modules apart, and a thread may still
+    # be building one; all that must be closed is closed by now.
+    logging.shutdown()
+    os._exit(status)
+
+
+def _serve(settings: PredictorSettings, startup: Startup) -> int:
+    try:
+        asyncio.run(run(settings, startup))
+    except* EngineEnded as ended:
+        logger.critical("%s; exiting so that it is started anew", ended.exceptions[0])
+        status = 1
+    except* Exception as errors:
+        logger.critical("cannot serve", exc_info=errors)
+        status = 1
+    else:
+        status = 0
+    return status
