@@ -10,7 +10,7 @@ PYTHON ?= python3
 UV := .tools/bin/uv
 BIN := .venv/bin
 SOURCES := autoscaling predictors protocol transformers
-LOCKED := tools build dev transformer predictor-cpu predictor-gpu perf
+LOCKED := tools build dev transformer predictor-cpu predictor-gpu demo perf
 
 .PHONY: help
 help: ## Print the targets
@@ -41,8 +41,8 @@ check-lock: .tools/.ready
 	echo 'requirements are current'
 
 .PHONY: e2e
-e2e: ## Run the end-to-end tests on a cluster (not there yet: manifests come first)
-	@echo 'there are no manifests yet, so there is nothing to run on a cluster' >&2; exit 1
+e2e: .venv/.ready ## Run the end-to-end tests on a cluster (KUBECONFIG=..., or the one kept beside this folder)
+	tests/e2e/run.sh $(ARGS)
 
 .PHONY: bench
 bench: .venv/.ready ## Measure the transformer's overhead beside stock KServe
@@ -79,10 +79,10 @@ tools: # without the project's environments: any python3 may install uv
 build:
 	@$(compile) --group $@
 dev:
-	@$(compile) pyproject.toml --extra transformer --extra predictor-cpu --group dev $(CPU)
+	@$(compile) pyproject.toml --extra demo --group dev $(CPU)
 transformer perf: dev
 	@$(compile) pyproject.toml --extra $@ $(TESTED)
-predictor-cpu: dev
+predictor-cpu demo: dev
 	@$(compile) pyproject.toml --extra $@ $(CPU) $(TESTED)
 predictor-gpu:
 	@$(compile) pyproject.toml --extra $@

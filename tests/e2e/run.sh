@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Runs the end-to-end tests: on the cluster that KUBECONFIG, KEEPWARM_GATEWAY and KEEPWARM_IMAGES
+# name, or else on the one that ../shared/cluster brings up here, with images built from this tree.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+kit=$PWD/../shared/cluster
+if [ -z "${KUBECONFIG:-}" ] || [ -z "${KEEPWARM_GATEWAY:-}" ]; then
+	if ! [ -x "$kit/up.sh" ]; then
+		echo 'no cluster: set KUBECONFIG, KEEPWARM_GATEWAY (its ingress) and KEEPWARM_IMAGES (registry/keepwarm-*:tag)' >&2
+		exit 1
+	fi
+	# Pods outlive the shell that started them.
+	trap '"$kit/down.sh"' EXIT
+	eval "$("$kit/up.sh")"
+	"$kit/image.sh" keepwarm-transformer:e2e . --file transformers/Dockerfile
+	"$kit/image.sh" keepwarm-predictor-cpu-demo:e2e . --file predictors/Dockerfile.cpu --target demo
+	export KEEPWARM_IMAGES='dev.local/keepwarm-*:e2e'
+fi
+.venv/bin/pytest tests/e2e -s "$@"

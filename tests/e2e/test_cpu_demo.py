@@ -1,0 +1,89 @@
+"""SmolLM2 behind KServe, Knative and its ingress: answers, streams, goes to zero and comes back."""
+
+import json
+import time
+from collections.abc import Callable
+
+from .conftest import SERVICE, Chat
+
+CHAT = {
+    "model": SERVICE,
+    "messages": [{"role": "user", "content": "What is the capital of France?"}],
+    "temperature": 0,
+}
+PARIS = "The capital of France is Paris."
+
+
+def ask(chat: Chat) -> str:
+    with chat.client() as client:
+        answer = client.post("/openai/v1/chat/completions", json=CHAT)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["choices"][0]["message"]["content"]
+
+
+def test_kserves_controller_named_model_predictor_and_port_to_the_transformer(chat: Chat) -> None:
+    (pod,) = chat.pods("transformer")
+    container = next(c for c in pod["spec"]["containers"] if c["name"] == "kserve-container")
+    args = container["args"]
+    assert "--predictor_host" in args
+    assert args[args.index("--predictor_host") + 1].startswith(f"{SERVICE}-predictor.")
+    assert args[args.index("--http_port") + 1] == "8080"
+    assert args.count("--workers=1") == 1
+
+
+def test_v2_and_openai_answer_through_the_ingress(chat: Chat) -> None:
+    assert ask(chat) == PARIS
+    tensor = {
+        "name": "messages",
+        "shape": [1],
+        "datatype": "BYTES",
+        "data": [json.dumps(CHAT["messages"])],
+    }
+    with chat.client() as client:
+        answer = client.post(
+            f"/v2/models/{SERVICE}/infer",
+            json={"inputs": [tensor], "parameters": {"max_tokens": 16, "temperature": 0}},
+        )
+        missing = client.post("/v2/models/nobody/infer", json={"inputs": [tensor]})
+    assert answer.json()["outputs"][0]["data"] == [PARIS]
+    assert (missing.status_code, missing.json()) == (404, {"error": "model 'nobody' not found"})
+
+
+def test_a_stream_arrives_piece_by_piece(
+    chat: Chat, measured: Callable[[str, float], None]
+) -> None:
+    body = {
+        "text_input": "Once upon a time",
+        "parameters": {"max_tokens": 40, "temperature": 0, "ignore_eos": True},
+    }
+    began = time.monotonic()
+    arrived = []
+    with (
+        chat.client() as client,
+        client.stream("POST", f"/v2/models/{SERVICE}/generate_stream", json=body) as answer,
+    ):
+        for part in answer.iter_raw():
+            arrived.append((time.monotonic() - began, part))  # noqa: PERF401 (times as they come)
+    events = b"".join(part for _, part in arrived).split(b"\n\n")
+    assert b'"finish_reason":"length"' in events[-2]
+    # A buffering proxy would hand over a few large parts.
+    assert len(arrived) > 20
+    measured("first event of a stream, warm", arrived[0][0])
+    measured("last event of 40 tokens, warm", arrived[-1][0])
+
+
+def test_the_predictor_goes_to_zero_and_the_next_request_is_held_and_answered(
+    chat: Chat, eventually: Callable[..., None], measured: Callable[[str, float], None]
+) -> None:
+    assert ask(chat) == PARIS
+    idle = time.monotonic()
+    eventually(lambda: not chat.pods("predictor"), "the predictor is at zero", timeout_s=300)
+    measured("last answer to no predictor pod", time.monotonic() - idle)
+    (transformer,) = chat.pods("transformer")
+    assert all(status["ready"] for status in transformer["status"]["containerStatuses"])
+    began = time.monotonic()
+    assert ask(chat) == PARIS
+    measured("a request from zero, held and answered", time.monotonic() - began)
+    began = time.monotonic()
+    assert ask(chat) == PARIS
+    measured("the same request, warm", time.monotonic() - began)
