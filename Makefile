@@ -29,7 +29,7 @@ check: .venv/.ready ## Lint, types, generated files and requirements
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(SOURCES)
-	$(BIN)/python tests/check_generated.py
+	$(BIN)/python tests/generated.py check
 	@$(MAKE) check-lock
 
 .PHONY: check-lock
@@ -49,8 +49,8 @@ bench: .venv/.ready ## Measure the transformer's overhead beside stock KServe
 	$(BIN)/python perf/hop.py $(ARGS)
 
 .PHONY: generate
-generate: .venv/.ready ## Make the gRPC stubs anew
-	$(BIN)/python -m openinference.proto.generate protocol
+generate: .venv/.ready ## Make the gRPC stubs and docs/settings.md anew
+	$(BIN)/python tests/generated.py write
 
 .PHONY: format
 format: .venv/.ready ## Format the code

@@ -110,6 +110,17 @@ class ServerSettings(BaseSettings):
             action.default = argparse.SUPPRESS
         return parser
 
+    @classmethod
+    def markdown(cls) -> str:
+        """The settings as a Markdown table: flag, type, default, what it does."""
+        rows = [
+            f"| `--{name}` | {_metavar(field.annotation).lower()} "
+            f"| {'required' if field.is_required() else f'`{field.default}`'} "
+            f"| {field.description} |"
+            for name, field in cls.model_fields.items()
+        ]
+        return "\n".join(["| flag | type | default | |", "|---|---|---|---|", *rows])
+
 
 def _sentence(problem: ErrorDetails) -> str:
     flag = f"--{'.'.join(str(part) for part in problem['loc'])}"

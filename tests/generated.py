@@ -1,0 +1,64 @@
+"""Generated files: `write` makes them anew, `check` fails when a checked-in one is out of date."""
+
+import sys
+import tempfile
+from pathlib import Path
+
+from llm_transformer.settings import TransformerSettings
+from openinference.proto.generate import generate
+from openinference.server.settings import ENV_PREFIX
+from vllm_predictor.settings import PredictorSettings
+
+REPOSITORY = Path(__file__).parents[1]
+STUBS = tuple(
+    f"protocol/openinference/proto/inference_pb2{ending}" for ending in (".py", ".pyi", "_grpc.py")
+)
+SETTINGS = "docs/settings.md"
+
+
+def settings_page() -> str:
+    """The reference of both servers' settings."""
+    return f"""# Settings
+
+Made from the settings classes by `make generate`. A flag wins over its environment variable
+(`{ENV_PREFIX}` and the name in capitals), which wins over the default. KServe's other flags are
+accepted and named on stderr as having no effect; `--ssl_certfile` and `--ssl_keyfile` are refused.
+
+## Transformer: `{TransformerSettings.command}`
+
+{TransformerSettings.markdown()}
+
+## Predictor: `{PredictorSettings.command}`
+
+{PredictorSettings.markdown()}
+"""
+
+
+def write(out: Path) -> None:
+    """Makes every generated file below `out`."""
+    generate(REPOSITORY / "protocol", out / "protocol")
+    page = out / SETTINGS
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(settings_page())
+
+
+def main() -> int:
+    if sys.argv[1:] == ["write"]:
+        write(REPOSITORY)
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder))
+        stale = [
+            name
+            for name in (*STUBS, SETTINGS)
+            if (REPOSITORY / name).read_text() != (Path(folder) / name).read_text()
+        ]
+    if stale:
+        print(f"out of date: {', '.join(stale)}; run make generate", file=sys.stderr)
+        return 1
+    print("generated files are current")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
