@@ -93,8 +93,16 @@ def _serve(settings: PredictorSettings, startup: Startup) -> int:
         logger.critical("%s; exiting so that it is started anew", ended.exceptions[0])
         status = 1
     except* Exception as errors:
-        logger.critical("cannot serve", exc_info=errors)
+        logger.exception("this went wrong:", exc_info=errors)
+        logger.critical("cannot serve: %s", _first(errors))
         status = 1
     else:
         status = 0
     return status
+
+
+def _first(problem: BaseException) -> str:
+    """The first cause in a group of exceptions, in one line."""
+    while isinstance(problem, BaseExceptionGroup):
+        problem = problem.exceptions[0]
+    return f"{type(problem).__name__}: {' '.join(str(problem).split())}"
