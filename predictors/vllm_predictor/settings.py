@@ -22,7 +22,7 @@ class PredictorSettings(ServerSettings):
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         "auto",
         description="Type to compute in. auto: the model's own on a GPU, float32 on a CPU, where "
-        "vLLM's bfloat16 gives wrong text for prompts over 32 tokens.",
+        "vLLM's bfloat16 kernels for AMX give wrong text for prompts over 32 tokens.",
     )
     max_model_len: int | None = Field(
         None,
