@@ -12,7 +12,8 @@ _UNITS = {
     "m": Fraction(60),
     "h": Fraction(3600),
 }
-_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
+_NUMBER = re.compile(r"[-+.0-9A-Za-z]+")
+_PART = re.compile(r"(\d{1,18}(?:\.\d{0,18})?|\.\d{1,18})(ns|us|µs|ms|s|m|h)")
 
 
 def duration_s(text: str) -> Fraction | None:
@@ -35,9 +36,12 @@ def number(value: object) -> float | None:
     """A number that YAML or a flag wrote, None if it is none."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
+    # Python reads 1_000 and " 1" as numbers; Go, which reads the manifests, does not.
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):
+        return None
     try:
         return float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 

@@ -18,8 +18,9 @@ over other objects. Without a deployment mode it takes Knative, the stricter.
 | `--disable KW061` | leaves a rule out; may be repeated |
 | `--enabled KEY` | a key of Knative's config-features, such as kubernetes.podspec-nodeselector |
 
-What only needs a key that your cluster enables is then no finding; name each such key. For timeouts
-over 600 s the key is max-revision-timeout-seconds, of config-defaults.
+What only needs a key that your cluster enables is then no finding; name each such key. Two keys are
+of other ConfigMaps: max-revision-timeout-seconds (config-defaults, for timeouts over 600 s) and
+allow-zero-initial-scale (config-autoscaler).
 
 Exit status: 0 nothing to fail on, 1 findings, 2 input that cannot be read. An *error* is refused or
 does not work as written, a *warning* works until a bad moment, an *info* is a choice to make.

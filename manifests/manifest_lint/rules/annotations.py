@@ -12,6 +12,8 @@ PREFIX = "autoscaling.knative.dev/"
 DEADLINE = "serving.knative.dev/progress-deadline"
 RETENTION = f"{PREFIX}scale-to-zero-pod-retention-period"
 WINDOW = f"{PREFIX}window"
+INITIAL_SCALE = f"{PREFIX}initial-scale"
+ZERO_INITIAL_SCALE = "allow-zero-initial-scale"
 SOURCE = "knative serving pkg/apis/autoscaling/annotation_validation.go"
 FIELD_OF_DROPPED = {f"{PREFIX}min-scale": "minReplicas", f"{PREFIX}max-scale": "maxReplicas"}
 FIELD_OF_OVERRIDDEN = {f"{PREFIX}target": "scaleTarget", f"{PREFIX}metric": "scaleMetric"}
@@ -52,7 +54,7 @@ def _burst(text: str) -> bool:
 # What is accepted, in code and in words.
 ACCEPTED: dict[str, tuple[Callable[[str], bool], str]] = {
     f"{PREFIX}activation-scale": (_count(2), "a whole number from 2"),
-    f"{PREFIX}initial-scale": (_count(0), "a whole number from 0"),
+    INITIAL_SCALE: (_count(0), "a whole number from 0"),
     f"{PREFIX}panic-threshold-percentage": (_between(110, 1000), "a number from 110 to 1000"),
     f"{PREFIX}panic-window-percentage": (_between(1, 100), "a number from 1 to 100"),
     f"{PREFIX}scale-down-delay": (
@@ -117,7 +119,14 @@ def _not_accepted(
 
 
 def _refused(service: InferenceService) -> Iterator[Problem]:
-    return _not_accepted(service, ACCEPTED)
+    yield from _not_accepted(service, ACCEPTED)
+    for key, path, value in _each(service):
+        if key == INITIAL_SCALE and whole(value) == 0:
+            yield Problem(
+                path,
+                f"{key}: 0 is refused unless config-autoscaler sets {ZERO_INITIAL_SCALE}: true.",
+                needs=ZERO_INITIAL_SCALE,
+            )
 
 
 def _window(service: InferenceService) -> Iterator[Problem]:

@@ -15,14 +15,30 @@ SOURCE = "knative serving pkg/apis/serving/fieldmask.go, k8s_validation.go"
 NEVER_IN_POD = (
     "activeDeadlineSeconds",
     "ephemeralContainers",
+    "hostUsers",
     "hostname",
     "nodeName",
+    "os",
+    "overhead",
+    "preemptionPolicy",
+    "priority",
+    "readinessGates",
     "resourceClaims",
     "restartPolicy",
+    "schedulingGates",
+    "setHostnameAsFQDN",
     "subdomain",
     "terminationGracePeriodSeconds",
 )
-NEVER_IN_CONTAINER = ("lifecycle", "stdin", "stdinOnce", "tty", "volumeDevices")
+NEVER_IN_CONTAINER = (
+    "lifecycle",
+    "resizePolicy",
+    "restartPolicy",
+    "stdin",
+    "stdinOnce",
+    "tty",
+    "volumeDevices",
+)
 NEVER_IN_SECURITY_CONTEXT = ("privileged", "procMount", "seLinuxOptions", "windowsOptions")
 NEVER_IN_PORT = ("hostIP", "hostPort")
 NEVER_IN_MOUNT = ("subPathExpr",)
@@ -53,6 +69,7 @@ FLAG_OF_VOLUME = {
     kind: f"kubernetes.podspec-volumes-{kind.lower()}"
     for kind in ("csi", "ephemeral", "hostPath", "image")
 } | {"persistentVolumeClaim": "kubernetes.podspec-persistent-volume-claim"}
+FREE_VOLUMES = ("name", "configMap", "emptyDir", "projected", "secret")
 PVC_WRITE = "kubernetes.podspec-persistent-volume-write"
 PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 RESERVED_PORTS = (8008, 8012, 8013, 8022, 9090, 9091)
@@ -77,9 +94,9 @@ def _never_accepted(component: Component) -> Iterator[tuple[Path, str]]:
     if component.spec.get("automountServiceAccountToken") is True:
         yield component.at("automountServiceAccountToken"), "automountServiceAccountToken: true"
     for index, volume in enumerate(component.volumes):
-        if "downwardAPI" in volume:
-            path = component.at("volumes", index, "downwardAPI")
-            yield path, "a plain downwardAPI volume (one inside projected is fine)"
+        for kind in sorted({str(key) for key in volume} - {*FREE_VOLUMES, *FLAG_OF_VOLUME}):
+            hint = " (inside projected it is fine)" if kind == "downwardAPI" else ""
+            yield component.at("volumes", index, kind), f"a {kind} volume{hint}"
     for container in component.all_containers:
         yield from _never_in_container(container)
 
@@ -158,13 +175,18 @@ def _unmounted(service: InferenceService) -> Iterator[Problem]:
     for component in service.knative_components:
         if not component.containers:
             continue
-        mounted = {
-            mount.get("name")
-            for container in component.all_containers
-            for mount in container.mounts
-        }
+        volumes = {str(volume.get("name")) for volume in component.volumes}
+        mounted = set()
+        for container in component.all_containers:
+            for index, mount in enumerate(container.mounts):
+                mounted.add(str(mount.get("name")))
+                if str(mount.get("name")) not in volumes:
+                    yield Problem(
+                        (*container.path, "volumeMounts", index),
+                        f"The {component.role} has no volume {mount.get('name')} to mount.",
+                    )
         for index, volume in enumerate(component.volumes):
-            if volume.get("name") not in mounted:
+            if str(volume.get("name")) not in mounted:
                 yield Problem(
                     component.at("volumes", index),
                     f"No container of the {component.role} mounts the volume {volume.get('name')}.",
@@ -255,9 +277,9 @@ predictor:
     Rule(
         id="KW003",
         severity=Severity.ERROR,
-        title="A volume that nothing mounts",
-        reason="Knative refuses a revision with a volume that no container mounts.",
-        fix="Mount the volume or remove it.",
+        title="A volume without a mount, or a mount without a volume",
+        reason="Knative refuses a revision whose volumes and volumeMounts do not match by name.",
+        fix="Mount the volume or remove it; add the volume that is mounted.",
         source=SOURCE,
         failing="""
 predictor:

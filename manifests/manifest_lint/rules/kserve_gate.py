@@ -121,7 +121,9 @@ def _unsaid_workers(service: InferenceService) -> Iterator[tuple[int, Problem]]:
     if transformer is None or not transformer.containers:
         return
     container = transformer.containers[0]
-    if any(word.startswith("--workers") for word in container.words):
+    # The controller looks at `args` only, and not into `command` or a shell's script.
+    args = container.spec.get("args")
+    if isinstance(args, list) and any(str(word).startswith("--workers") for word in args):
         return
     limit = whole(transformer.spec.get("containerConcurrency")) or 0
     yield (
@@ -279,12 +281,16 @@ spec: {predictor: {minReplicas: 0}}
 predictor:
   containers:
     - {name: proxy, image: "example/proxy:1"}
-    - {name: kserve-container, image: "example/predictor:1"}
+    - name: kserve-container
+      image: example/predictor:1
+      ports: [{containerPort: 8080}]
 """,
         passing="""
 predictor:
   containers:
-    - {name: kserve-container, image: "example/predictor:1"}
+    - name: kserve-container
+      image: example/predictor:1
+      ports: [{containerPort: 8080}]
     - {name: proxy, image: "example/proxy:1"}
 """,
         check=_first_container,

@@ -35,6 +35,12 @@ def _ports(component: Component) -> list[_Port]:
 
 def _several(service: InferenceService) -> Iterator[Problem]:
     for component in service.knative_components:
+        if len(component.containers) > 1 and not _ports(component):
+            yield Problem(
+                component.at("containers"),
+                f"One of the {component.role}'s {len(component.containers)} containers must name"
+                " the port that is called.",
+            )
         for port in _ports(component)[1:]:
             yield Problem(
                 port.path,
@@ -56,7 +62,7 @@ def _names(service: InferenceService) -> Iterator[Problem]:
 def _probed(port: _Port, kind: str) -> bool:
     probes = (mapping(port.container.spec.get(name)).get(kind) for name in PROBES)
     return any(
-        probe is not None and mapping(probe).get("port", port.number) in {port.number, port.name}
+        probe is not None and mapping(probe).get("port", port.number) in (port.number, port.name)
         for probe in probes
     )
 
@@ -104,9 +110,10 @@ RULES = (
     Rule(
         id="KW005",
         severity=Severity.ERROR,
-        title="More than one port on a Knative component",
-        reason="Knative takes one containerPort for all containers of a revision and refuses the"
-        " rest, so a component serves REST or gRPC, never both.",
+        title="Not exactly one port on a Knative component",
+        reason="Knative takes one containerPort for all containers of a revision and refuses more,"
+        " so a component serves REST or gRPC, never both. With sidecars it needs one to know which"
+        " container serves.",
         fix="Keep the port that is called. Metrics are scraped by pod address without a named"
         " port.",
         source="knative serving pkg/apis/serving/k8s_validation.go validateContainers",

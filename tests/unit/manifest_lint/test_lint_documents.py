@@ -69,6 +69,7 @@ def test_paths_are_written_as_people_write_them():
         ("60", None),
         ("", None),
         ("1d", None),
+        (f"{'9' * 400}h", None),
         ("s", None),
     ],
 )
@@ -85,6 +86,9 @@ def test_durations_are_gos(text, seconds):
         ("x", None, None),
         ([], None, None),
         ("inf", float("inf"), None),
+        ("1_000", None, None),
+        (" 1", None, None),
+        (10**400, None, None),
     ],
 )
 def test_numbers(value, as_number, as_whole):

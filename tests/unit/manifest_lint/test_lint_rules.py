@@ -45,6 +45,7 @@ def standard(text):
         ("resourceClaims", [{"name": "gpu"}]),
         ("automountServiceAccountToken", True),
         ("volumes", [{"name": "v", "downwardAPI": {}}]),
+        ("volumes", [{"name": "v", "nfs": {"server": "a", "path": "/"}}]),
     ],
 )
 def test_knative_never_takes_these_of_a_pod(field, value):
@@ -155,6 +156,18 @@ def test_reserved_mount_paths(path, refused):
     assert ("KW004" in found) is refused
 
 
+def test_a_mount_needs_its_volume():
+    mounts = [{"name": "v", "mountPath": "/v"}]
+    served = [{"name": "kserve-container", "volumeMounts": mounts}]
+    assert "KW003" in ids(predictor(containers=served))
+    assert "KW003" not in ids(predictor(containers=served, volumes=[{"name": "v", "emptyDir": {}}]))
+
+
+def test_with_sidecars_one_port_is_needed():
+    assert "KW005" in ids(predictor(containers=[{"name": "kserve-container"}, {"name": "b"}]))
+    assert "KW005" not in ids(predictor(containers=[{"name": "kserve-container"}]))
+
+
 def test_ports_of_several_containers_count_together():
     both = [{"name": n, "ports": [{"containerPort": 8080}]} for n in ("kserve-container", "b")]
     assert "KW005" in ids(predictor(containers=both))
@@ -240,6 +253,12 @@ def test_workers_said_either_way_are_seen(args):
     assert not {"KW018", "KW019"} & ids(yaml.safe_dump({"transformer": transformer}))
 
 
+def test_workers_inside_a_shells_script_are_not_seen_as_the_controller_does_not_see_them():
+    script = {"command": ["sh", "-c", "exec python -m server --workers=1"]}
+    transformer = {"containerConcurrency": 8, "containers": [{"name": "kserve-container"} | script]}
+    assert "KW018" in ids(yaml.safe_dump({"transformer": transformer}))
+
+
 PREFIX = "autoscaling.knative.dev/"
 
 
@@ -267,7 +286,8 @@ PREFIX = "autoscaling.knative.dev/"
         ("panic-threshold-percentage", "100", "KW023"),
         ("panic-threshold-percentage", "200", None),
         ("activation-scale", "1", "KW023"),
-        ("initial-scale", "0", None),
+        ("initial-scale", "0", "KW023"),
+        ("initial-scale", "1", None),
         ("initial-scale", "1.5", "KW023"),
         ("anything-else", "x", None),
     ],
@@ -275,6 +295,11 @@ PREFIX = "autoscaling.knative.dev/"
 def test_values_of_autoscaling_annotations(key, value, rule):
     found = {"KW023", "KW024", "KW025"} & ids(annotated(PREFIX + key, value))
     assert found == ({rule} if rule else set())
+
+
+def test_an_initial_scale_of_zero_needs_the_clusters_leave():
+    text = annotated(f"{PREFIX}initial-scale", "0")
+    assert "KW023" not in ids(text, enabled=["allow-zero-initial-scale"])
 
 
 def test_an_annotation_of_the_service_is_reported_once_for_both_components():
@@ -375,12 +400,12 @@ def test_gpus_are_whole_and_limited(resources, found):
 @pytest.mark.parametrize(
     ("image", "found"),
     [
-        ("a", {"KW060"}),
-        ("host:5000/a", {"KW060"}),
-        ("a:latest", {"KW060"}),
-        ("host:5000/a:1", {"KW061"}),
-        ("a@sha256:0", set()),
-        ("a:1@sha256:0", set()),
+        ("chat", {"KW060"}),
+        ("host:5000/chat", {"KW060"}),
+        ("chat:latest", {"KW060"}),
+        ("host:5000/chat:1", {"KW061"}),
+        (f"chat@sha256:{'0' * 64}", set()),
+        (f"chat:1@sha256:{'0' * 64}", set()),
     ],
 )
 def test_tags(image, found):
