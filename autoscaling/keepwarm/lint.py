@@ -1,6 +1,5 @@
 """`keepwarm lint`: reads manifests, prints what the rules find, and ends with a status."""
 
-import dataclasses
 from collections.abc import Collection, Sequence
 from enum import StrEnum
 
@@ -40,7 +39,5 @@ def run(
     result = manifest_lint.lint(documents, disabled=disabled, enabled=enabled)
     if not result.services:
         raise InputError(f"There is no InferenceService in {', '.join(paths)}.")
-    failed = any(found.rule.severity.rank >= fail_on.rank for found in result.findings)
-    shown = [found for found in result.findings if found.rule.severity.rank >= severity.rank]
-    report = FORMATTERS[output](dataclasses.replace(result, findings=shown))
-    return report, int(failed)
+    failed = bool(result.at_least(fail_on).findings)
+    return FORMATTERS[output](result.at_least(severity)), int(failed)

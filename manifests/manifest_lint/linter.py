@@ -5,16 +5,25 @@ from dataclasses import dataclass
 
 from manifest_lint.documents import Document, dotted
 from manifest_lint.inference_service import InferenceService, is_inference_service, mapping
-from manifest_lint.rule import Finding, Rule
+from manifest_lint.rule import Finding, Rule, Severity
 from manifest_lint.rules import RULES
 
 
 @dataclass(frozen=True)
 class Result:
-    """What was found, the worst first, and in how many InferenceServices."""
+    """What was found, the worst first, and in how many InferenceServices.
+
+    `hidden` findings were left out because they are too slight.
+    """
 
     findings: Sequence[Finding]
     services: int
+    hidden: int = 0
+
+    def at_least(self, severity: Severity) -> "Result":
+        """Without the slighter findings, which are counted."""
+        kept = [found for found in self.findings if found.rule.severity.rank >= severity.rank]
+        return Result(kept, self.services, self.hidden + len(self.findings) - len(kept))
 
 
 def lint(

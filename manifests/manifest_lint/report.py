@@ -18,6 +18,7 @@ def as_json(result: Result) -> str:
     return json.dumps(
         {
             "services": result.services,
+            "hidden": result.hidden,
             "findings": [
                 {
                     "rule": finding.rule.id,
@@ -52,7 +53,8 @@ def _summary(result: Result) -> str:
     counts = _counts(result.findings)
     found = ", ".join(f"{counts[severity]} {severity}" for severity in Severity if counts[severity])
     plural = "" if result.services == 1 else "s"
-    return f"{result.services} InferenceService{plural} read: {found or 'nothing found'}."
+    hidden = f"; {result.hidden} less severe not shown" if result.hidden else ""
+    return f"{result.services} InferenceService{plural} read: {found or 'nothing found'}{hidden}."
 
 
 def _counts(findings: Sequence[Finding]) -> Counter[Severity]:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 
+from manifest_lint.documents import Path
 from manifest_lint.inference_service import (
     DEPLOYMENT_MODE,
     MAIN,
@@ -116,7 +117,8 @@ def _first_container(service: InferenceService) -> Iterator[Problem]:
         )
 
 
-def _unsaid_workers(service: InferenceService) -> Iterator[tuple[int, Problem]]:
+def _unsaid_workers(service: InferenceService) -> Iterator[tuple[Path, int | None]]:
+    """Where a transformer could say --workers and does not, and its containerConcurrency."""
     transformer = service.component("transformer")
     if transformer is None or not transformer.containers:
         return
@@ -125,24 +127,21 @@ def _unsaid_workers(service: InferenceService) -> Iterator[tuple[int, Problem]]:
     args = container.spec.get("args")
     if isinstance(args, list) and any(str(word).startswith("--workers") for word in args):
         return
-    limit = whole(transformer.spec.get("containerConcurrency")) or 0
-    yield (
-        limit,
-        Problem(
-            (*container.path, "args"),
-            f"KServe's controller will add --workers {limit} to the transformer."
-            if limit > 0
-            else "The transformer does not say --workers=1.",
-        ),
-    )
+    yield (*container.path, "args"), whole(transformer.spec.get("containerConcurrency"))
 
 
 def _workers(service: InferenceService) -> Iterator[Problem]:
-    return (problem for limit, problem in _unsaid_workers(service) if limit > 1)
+    for path, limit in _unsaid_workers(service):
+        if limit not in {None, 1}:
+            yield Problem(
+                path, f"KServe's controller will add --workers {limit} to the transformer."
+            )
 
 
 def _workers_later(service: InferenceService) -> Iterator[Problem]:
-    return (problem for limit, problem in _unsaid_workers(service) if limit <= 0)
+    for path, limit in _unsaid_workers(service):
+        if limit in {None, 1}:
+            yield Problem(path, "The transformer does not say --workers=1.")
 
 
 RULES = (
@@ -194,9 +193,9 @@ spec: {predictor: {minReplicas: 1}}
         id="KW013",
         severity=Severity.ERROR,
         title="PYTHONPATH in a container's environment",
-        reason="KServe's webhook refuses it.",
+        reason="KServe's webhook refuses it from 0.18 on; older releases take it.",
         fix="Set it in the image.",
-        source=SOURCE,
+        source="kserve/kserve#5340",
         failing="""
 predictor:
   containers:

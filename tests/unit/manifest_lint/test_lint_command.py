@@ -76,7 +76,7 @@ def test_text_tells_place_reason_and_fix(lint):
 def test_severity_hides_what_is_less(lint):
     assert "KW026" in lint(HINTED).stdout
     assert lint(HINTED, "--severity", "warning").stdout == (
-        "1 InferenceService read: nothing found.\n"
+        "1 InferenceService read: nothing found; 1 less severe not shown.\n"
     )
 
 

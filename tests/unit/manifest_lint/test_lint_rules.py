@@ -253,6 +253,15 @@ def test_workers_said_either_way_are_seen(args):
     assert not {"KW018", "KW019"} & ids(yaml.safe_dump({"transformer": transformer}))
 
 
+@pytest.mark.parametrize(
+    ("limit", "rule"), [(None, "KW019"), (1, "KW019"), (0, "KW018"), (8, "KW018")]
+)
+def test_what_becomes_of_unsaid_workers(limit, rule):
+    transformer = {"containers": [{"name": "kserve-container"}], "containerConcurrency": limit}
+    found = ids(yaml.safe_dump({"transformer": transformer}))
+    assert {"KW018", "KW019"} & found == {rule}
+
+
 def test_workers_inside_a_shells_script_are_not_seen_as_the_controller_does_not_see_them():
     script = {"command": ["sh", "-c", "exec python -m server --workers=1"]}
     transformer = {"containerConcurrency": 8, "containers": [{"name": "kserve-container"} | script]}
