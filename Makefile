@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 UV := .tools/bin/uv
 BIN := .venv/bin
-SOURCES := autoscaling predictors protocol transformers
+SOURCES := autoscaling manifests predictors protocol transformers
 LOCKED := tools build dev transformer predictor-cpu predictor-gpu demo perf
 
 .PHONY: help
@@ -49,7 +49,7 @@ bench: .venv/.ready ## Measure the transformer's overhead beside stock KServe
 	$(BIN)/python perf/hop.py $(ARGS)
 
 .PHONY: generate
-generate: .venv/.ready ## Make the gRPC stubs and docs/settings.md anew
+generate: .venv/.ready ## Make the gRPC stubs and the reference pages in docs/ anew
 	$(BIN)/python tests/generated.py write
 
 .PHONY: format

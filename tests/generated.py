@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 from llm_transformer.settings import TransformerSettings
+from manifest_lint import reference
 from openinference.proto.generate import generate
 from openinference.server.settings import ENV_PREFIX
 from vllm_predictor.settings import PredictorSettings
@@ -14,6 +15,7 @@ STUBS = tuple(
     f"protocol/openinference/proto/inference_pb2{ending}" for ending in (".py", ".pyi", "_grpc.py")
 )
 SETTINGS = "docs/settings.md"
+LINT = "docs/lint.md"
 
 
 def settings_page() -> str:
@@ -37,9 +39,9 @@ accepted and named on stderr as having no effect; `--ssl_certfile` and `--ssl_ke
 def write(out: Path) -> None:
     """Makes every generated file below `out`."""
     generate(REPOSITORY / "protocol", out / "protocol")
-    page = out / SETTINGS
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(settings_page())
+    (out / "docs").mkdir(parents=True, exist_ok=True)
+    (out / SETTINGS).write_text(settings_page())
+    (out / LINT).write_text(reference.page())
 
 
 def main() -> int:
@@ -50,7 +52,7 @@ def main() -> int:
         write(Path(folder))
         stale = [
             name
-            for name in (*STUBS, SETTINGS)
+            for name in (*STUBS, SETTINGS, LINT)
             if (REPOSITORY / name).read_text() != (Path(folder) / name).read_text()
         ]
     if stale:

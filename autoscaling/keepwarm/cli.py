@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+from keepwarm import lint as linting
 from keepwarm.local import model_folder, supervisor
 from keepwarm.local.errors import LocalError
+from manifest_lint import InputError, Severity
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -40,6 +42,51 @@ def run(
         status = asyncio.run(supervisor.run(folder, served, ports))
     except LocalError as error:
         sys.exit(f"keepwarm run: {error}")
+    sys.exit(status)
+
+
+@app.command()
+def lint(
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH...",
+            help="Files, folders, kustomize folders (with kubectl), or - for stdin.",
+        ),
+    ],
+    output: Annotated[
+        linting.Format, typer.Option("--format", help="How findings are printed.")
+    ] = linting.Format.TEXT,
+    severity: Annotated[Severity, typer.Option(help="The least that is shown.")] = Severity.INFO,
+    fail_on: Annotated[
+        Severity, typer.Option(help="The least that makes the exit status 1.")
+    ] = Severity.WARNING,
+    disable: Annotated[
+        list[str] | None, typer.Option(metavar="RULE", help="A rule to leave out (repeatable).")
+    ] = None,
+    enabled: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY",
+            help="A Knative setting that the cluster has, such as kubernetes.podspec-nodeselector"
+            " (repeatable).",
+        ),
+    ] = None,
+) -> None:
+    """Find what KServe and Knative refuse, drop or run differently than a manifest reads."""
+    try:
+        report, status = linting.run(
+            paths,
+            output=output,
+            severity=severity,
+            fail_on=fail_on,
+            disabled=disable or (),
+            enabled=enabled or (),
+        )
+    except InputError as error:
+        typer.echo(f"keepwarm lint: {error}", err=True)
+        sys.exit(2)
+    typer.echo(report)
     sys.exit(status)
 
 

@@ -1,0 +1,28 @@
+"""Finds what KServe and Knative refuse, drop or run differently than a manifest reads.
+
+`read` gives documents, `lint` findings, `text`, `as_json` and `sarif` what is printed.
+"""
+
+from manifest_lint.documents import Document, InputError, parse
+from manifest_lint.linter import Result, lint
+from manifest_lint.report import as_json, text
+from manifest_lint.rule import Finding, Rule, Severity
+from manifest_lint.rules import RULES
+from manifest_lint.sarif import sarif
+from manifest_lint.sources import read
+
+__all__ = [
+    "RULES",
+    "Document",
+    "Finding",
+    "InputError",
+    "Result",
+    "Rule",
+    "Severity",
+    "as_json",
+    "lint",
+    "parse",
+    "read",
+    "sarif",
+    "text",
+]

@@ -1,0 +1,26 @@
+"""All rules, by id."""
+
+from manifest_lint.rule import Rule
+from manifest_lint.rules import (
+    annotations,
+    exposure,
+    knative_fields,
+    kserve_gate,
+    ports,
+    probes,
+    resources,
+    scaling,
+    timeouts,
+)
+
+RULES: tuple[Rule, ...] = (
+    *knative_fields.RULES,
+    *ports.RULES,
+    *kserve_gate.RULES,
+    *annotations.RULES,
+    *scaling.RULES,
+    *timeouts.RULES,
+    *resources.RULES,
+    *probes.RULES,
+    *exposure.RULES,
+)
