@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Callable
-from urllib.parse import urlsplit
 
 import grpc
 import httpx
@@ -62,8 +61,9 @@ def test_the_predictor_has_no_route_on_the_public_gateway(chat: Chat) -> None:
         for host in (public, internal):
             answer = gateway.get("/v2/health/live", headers={"host": host})
             assert answer.status_code == 404, host
+    url = httpx.URL(chat.gateway)
     with grpc.insecure_channel(
-        urlsplit(chat.gateway).netloc, options=[("grpc.default_authority", public)]
+        f"{url.host}:{url.port or 80}", options=[("grpc.default_authority", public)]
     ) as channel:
         check = channel.unary_unary("/grpc.health.v1.Health/Check")
         with pytest.raises(grpc.RpcError) as refused:
