@@ -1,4 +1,4 @@
-"""The overlay `cpu-demo` on a real cluster, once for the session.
+"""The overlays on a real cluster; `cpu-demo` is served once for the session.
 
 KUBECONFIG names the cluster, KEEPWARM_GATEWAY the URL of its Knative ingress, KEEPWARM_IMAGES the
 prefix and tag of the images (`dev.local/keepwarm-*:e2e`, say). `make e2e` sets all three.
@@ -6,9 +6,11 @@ prefix and tag of the images (`dev.local/keepwarm-*:e2e`, say). `make e2e` sets 
 
 import json
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +18,10 @@ import httpx
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
+OVERLAYS = REPOSITORY / "manifests/overlays"
 NAMESPACE = "keepwarm-e2e"
 SERVICE = "chat"
 READY_TIMEOUT_S = 600
-IMAGES = ("transformer", "predictor-cpu-demo")
 
 
 def kubectl(*args: str, stdin: str | None = None, check: bool = True) -> str:
@@ -61,23 +63,41 @@ def measured() -> Iterator[Callable[[str, float], None]]:
         print(f"  {seconds:8.1f} s  {what}")
 
 
-def rendered() -> str:
+def rendered(overlay: str) -> str:
     """The overlay as it is, with the images' names of this cluster."""
     prefix, _, rest = os.environ.get("KEEPWARM_IMAGES", "keepwarm/*:0.1.0").partition("*")
-    text = kubectl("kustomize", str(REPOSITORY / "manifests/overlays/cpu-demo"))
-    for image in IMAGES:
-        assert f"keepwarm/{image}:" in text, f"{image} is not in the overlay"
-        text = text.replace(f"keepwarm/{image}:0.1.0", f"{prefix}{image}{rest}")
+    text = kubectl("kustomize", str(OVERLAYS / overlay))
+    text, found = re.subn(
+        r"image: keepwarm/([a-z-]+):0\.1\.0", lambda image: f"image: {prefix}{image[1]}{rest}", text
+    )
+    assert found == 2, (
+        f"{overlay} has {found} images of keepwarm, not a transformer and a predictor"
+    )
     return text
+
+
+@contextmanager
+def fresh_namespace(name: str) -> Iterator[None]:
+    """An empty namespace, deleted with all in it; prints what is there when a test fails."""
+    kubectl("delete", "namespace", name, "--ignore-not-found", "--timeout=400s")
+    kubectl("create", "namespace", name)
+    try:
+        yield
+    except BaseException:
+        print(kubectl("-n", name, "get", "pods,ksvc,isvc,revision", "-o", "wide", check=False))
+        print(kubectl("-n", name, "get", "events", check=False))
+        logs = ("logs", "--tail=60", "--prefix", "-c", "kserve-container", "-l")
+        print(kubectl("-n", name, *logs, "serving.knative.dev/service", check=False))
+        raise
+    finally:
+        kubectl("delete", "namespace", name, "--wait=false")
 
 
 @pytest.fixture(scope="session")
 def chat(measured: Callable[[str, float], None]) -> Iterator[Chat]:
-    kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=400s")
-    kubectl("create", "namespace", NAMESPACE)
-    try:
+    with fresh_namespace(NAMESPACE):
         began = time.monotonic()
-        kubectl("-n", NAMESPACE, "apply", "-f", "-", stdin=rendered())
+        kubectl("-n", NAMESPACE, "apply", "-f", "-", stdin=rendered("cpu-demo"))
         kubectl(
             *("-n", NAMESPACE, "wait", f"inferenceservice/{SERVICE}", "--for=condition=Ready"),
             f"--timeout={READY_TIMEOUT_S}s",
@@ -87,11 +107,3 @@ def chat(measured: Callable[[str, float], None]) -> Iterator[Chat]:
             *("-n", NAMESPACE, "get", f"ksvc/{SERVICE}-transformer", "-o"), "jsonpath={.status.url}"
         )
         yield Chat(os.environ["KEEPWARM_GATEWAY"], url.removeprefix("http://"))
-    except BaseException:
-        print(kubectl("-n", NAMESPACE, "get", "pods,ksvc,isvc,revision", "-o", "wide", check=False))
-        print(kubectl("-n", NAMESPACE, "get", "events", check=False))
-        logs = ("logs", "--tail=60", "--prefix", "-c", "kserve-container", "-l")
-        print(kubectl("-n", NAMESPACE, *logs, "serving.knative.dev/service", check=False))
-        raise
-    finally:
-        kubectl("delete", "namespace", NAMESPACE, "--wait=false")

@@ -4,7 +4,11 @@ import json
 import time
 from collections.abc import Callable
 
-from .conftest import SERVICE, Chat
+import grpc
+import httpx
+import pytest
+
+from .conftest import NAMESPACE, SERVICE, Chat
 
 CHAT = {
     "model": SERVICE,
@@ -47,6 +51,26 @@ def test_v2_and_openai_answer_through_the_ingress(chat: Chat) -> None:
         missing = client.post("/v2/models/nobody/infer", json={"inputs": [tensor]})
     assert answer.json()["outputs"][0]["data"] == [PARIS]
     assert (missing.status_code, missing.json()) == (404, {"error": "model 'nobody' not found"})
+
+
+def test_the_predictor_has_no_route_on_the_public_gateway(chat: Chat) -> None:
+    gateway = httpx.Client(base_url=chat.gateway, timeout=30, trust_env=False)
+    public = chat.host.replace("-transformer.", "-predictor.", 1)
+    internal = f"{SERVICE}-predictor.{NAMESPACE}.svc.cluster.local"
+    with gateway:
+        for host in (public, internal):
+            answer = gateway.get("/v2/health/live", headers={"host": host})
+            assert answer.status_code == 404, host
+    url = httpx.URL(chat.gateway)
+    with grpc.insecure_channel(
+        f"{url.host}:{url.port or 80}", options=[("grpc.default_authority", public)]
+    ) as channel:
+        check = channel.unary_unary("/grpc.health.v1.Health/Check")
+        with pytest.raises(grpc.RpcError) as refused:
+            check(b"", timeout=30)
+    # How Envoy says 404 to a gRPC client.
+    assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
+    assert ask(chat) == PARIS
 
 
 def test_a_stream_arrives_piece_by_piece(
