@@ -6,8 +6,11 @@ GPU, is not in the cluster: pods that wait for it are fine.
 """
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import yaml
@@ -86,3 +89,26 @@ def test_every_overlay_renders_is_accepted_and_becomes_two_knative_services(
             "no Revision is left",
             timeout_s=120,
         )
+
+
+@pytest.mark.parametrize("overlay", sorted(folder.name for folder in OVERLAYS.iterdir()))
+def test_every_overlay_lints_without_a_warning(overlay: str) -> None:
+    linted = lint(OVERLAYS / overlay)
+    assert linted.returncode == 0, linted.stdout + linted.stderr
+    assert "1 InferenceService read" in linted.stdout
+
+
+def test_a_kustomization_that_does_not_render_is_an_input_error(tmp_path: Path) -> None:
+    (tmp_path / "kustomization.yaml").write_text("resources: [missing.yaml]")
+    linted = lint(tmp_path)
+    assert linted.returncode == 2
+    assert "kubectl cannot render" in linted.stderr
+
+
+def lint(folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "keepwarm.cli", "lint", str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
