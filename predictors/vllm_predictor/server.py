@@ -60,8 +60,11 @@ def set_environment(settings: PredictorSettings, folder: Path) -> None:
             "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
         }
     )
-    # Children print these before they read any logging configuration.
-    os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")
+    # Children print these before they read any logging configuration, and Python's tracker of
+    # shared memory when it cleans up after vLLM.
+    os.environ.setdefault(
+        "PYTHONWARNINGS", "ignore::FutureWarning,ignore:resource_tracker:UserWarning"
+    )
     engine_events.configure_logging(folder, settings.log_level, settings.engine_log_level)
 
 
