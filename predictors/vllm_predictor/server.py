@@ -58,6 +58,8 @@ def set_environment(settings: PredictorSettings, folder: Path) -> None:
             "VLLM_CPU_KVCACHE_SPACE": str(settings.cpu_kv_cache_gib),
             # This process has threads (gRPC), so the engine's process must not be a fork of it.
             "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+            # Its sockets, which else stay in /tmp for good when a process is killed.
+            "VLLM_RPC_BASE_PATH": str(folder),
         }
     )
     # Children print these before they read any logging configuration, and Python's tracker of
