@@ -123,18 +123,17 @@ def markdown(
         ),
         _rule(8),
     ]
-    for connections in _distinct(sample.connections for sample in infers):
-        for server in _distinct(sample.server for sample in infers):
-            group = _group(infers, connections, server)
-            cells = [
-                _cell([s.requests_per_s for s in group], 0),
-                _cell([s.p50_ms for s in group], 2),
-                _cell([s.p99_ms for s in group], 1),
-                _cell([s.server_us for s in group], 0),
-                _cell([s.rss_mib for s in group], 0),
-                str(sum(s.errors for s in group)),
-            ]
-            lines.append(_row(connections, server, *cells))
+    lines += _server_rows(
+        infers,
+        lambda group: [
+            _cell([s.requests_per_s for s in group], 0),
+            _cell([s.p50_ms for s in group], 2),
+            _cell([s.p99_ms for s in group], 1),
+            _cell([s.server_us for s in group], 0),
+            _cell([s.rss_mib for s in group], 0),
+            str(sum(s.errors for s in group)),
+        ],
+    )
     lines += [
         "",
         _row(
@@ -165,16 +164,15 @@ def markdown(
         ),
         _rule(6),
     ]
-    for connections in _distinct(sample.connections for sample in infers):
-        for server in _distinct(sample.server for sample in infers):
-            group = _group(infers, connections, server)
-            cells = [
-                _cell([s.server_core for s in group], 2),
-                _cell([s.load_core for s in group], 2),
-                _cell([s.driver_us for s in group], 0),
-                _cell([s.predictor_us for s in group], 0),
-            ]
-            lines.append(_row(connections, server, *cells))
+    lines += _server_rows(
+        infers,
+        lambda group: [
+            _cell([s.server_core for s in group], 2),
+            _cell([s.load_core for s in group], 2),
+            _cell([s.driver_us for s in group], 0),
+            _cell([s.predictor_us for s in group], 0),
+        ],
+    )
     lines += [
         "",
         _row(
@@ -223,6 +221,17 @@ def _used(window: Window[Cpu]) -> tuple[float, float, float]:
         after.predictor - before.predictor,
         after.driver - before.driver,
     )
+
+
+def _server_rows(
+    infers: Sequence[InferSample], cells: Callable[[Sequence[InferSample]], list[str]]
+) -> list[str]:
+    """One row for each number of connections and server: the cells of its repetitions."""
+    return [
+        _row(connections, server, *cells(_group(infers, connections, server)))
+        for connections in _distinct(sample.connections for sample in infers)
+        for server in _distinct(sample.server for sample in infers)
+    ]
 
 
 def _group(samples: Sequence[InferSample], connections: int, server: str) -> list[InferSample]:

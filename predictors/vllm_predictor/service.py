@@ -5,17 +5,16 @@ import logging
 import threading
 import time
 from collections.abc import AsyncGenerator, Sequence
-from importlib.metadata import version as distribution_version
 from typing import TYPE_CHECKING
 
 from openinference import text_tensors
 from openinference.context import RequestContext
 from openinference.errors import Unavailable
 from openinference.generation import Chunk, GenerationRequest, collect
-from openinference.messages import ModelMetadata, ServerMetadata
+from openinference.messages import ModelMetadata
 from openinference.sampling import SamplingParams
 from openinference.server.lifecycle import Lifecycle
-from openinference.service import check_model
+from openinference.service import check_model, server_metadata
 from vllm_predictor import engine_events
 from vllm_predictor.settings import PredictorSettings
 from vllm_predictor.startup import Phase, Startup
@@ -44,11 +43,7 @@ class PredictorService:
         self._engine: Engine | None = None
         self.max_timeout_s: float | None = settings.max_timeout_s
         self.models: Sequence[str] = (settings.model_name,)
-        self.metadata = ServerMetadata(
-            "keepwarm-predictor",
-            distribution_version("keepwarm"),
-            ("binary_tensor_data", "generate"),
-        )
+        self.metadata = server_metadata("keepwarm-predictor")
 
     async def run(self) -> None:
         """Starts the engine, warms it up, and watches it; raises EngineEnded when it dies."""

@@ -5,13 +5,23 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from typing import Any, Final
 
-from openinference.context import RequestContext
+from openinference import text_tensors
+from openinference.context import RequestContext, shortened
 from openinference.errors import DeadlineExceeded
 from openinference.generation import Chunk, Completion, GenerationRequest, collect
+from openinference.messages import Parameters
 
 # How long a request runs before anybody looks whether its caller has left. Most of what ends
 # sooner, a cached answer or an error, costs more to watch than to finish.
 UNWATCHED_S: Final = 0.1
+
+
+def bounded(context: RequestContext, parameters: Parameters) -> RequestContext:
+    """`context`, shortened by Triton's `timeout` request parameter where there is one."""
+    timeout_s = text_tensors.timeout_s(parameters)
+    if timeout_s is None:
+        return context
+    return shortened(context, asyncio.get_running_loop().time(), timeout_s)
 
 
 async def until_deadline(

@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 from openinference import context as contexts
 from openinference import metrics, text_tensors, v2_grpc
 from openinference.context import RequestContext
-from openinference.deadlines import collect_until_deadline, until_deadline
+from openinference.deadlines import bounded, collect_until_deadline, until_deadline
 from openinference.errors import InternalError, InvalidInput, ServingError
 from openinference.generation import Chunk, GenerationRequest
 from openinference.messages import InferRequest
@@ -113,7 +113,7 @@ class InferenceServicer(GRPCInferenceServiceServicer):  # type: ignore[misc]  # 
         async def answer(call: RequestContext) -> pb.ModelInferResponse:
             infer = v2_grpc.decode_request(request)
             generation = text_tensors.generation_request(infer, stream=False)
-            call = _bounded(call, infer)
+            call = bounded(call, infer.parameters)
             chunks = self._service.generate(generation, infer.version, call)
             completions = await collect_until_deadline(generation, chunks, call)
             return v2_grpc.encode_response(
@@ -207,7 +207,7 @@ class InferenceServicer(GRPCInferenceServiceServicer):  # type: ignore[misc]  # 
     def _chunks(
         self, infer: InferRequest, generation: GenerationRequest, call: RequestContext
     ) -> AsyncGenerator[Chunk, None]:
-        call = _bounded(call, infer)
+        call = bounded(call, infer.parameters)
         return until_deadline(self._service.generate(generation, infer.version, call), call)
 
     async def _unary(
@@ -251,14 +251,6 @@ class InferenceServicer(GRPCInferenceServiceServicer):  # type: ignore[misc]  # 
         )
         context.set_trailing_metadata(tuple(call.returned().items()))
         return call
-
-
-def _bounded(call: RequestContext, infer: InferRequest) -> RequestContext:
-    """`call`, shortened by Triton's `timeout` request parameter where there is one."""
-    timeout_s = text_tensors.timeout_s(infer.parameters)
-    if timeout_s is None:
-        return call
-    return contexts.shortened(call, asyncio.get_running_loop().time(), timeout_s)
 
 
 def _serving_error(problem: Exception, call: RequestContext) -> ServingError:

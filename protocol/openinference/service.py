@@ -5,12 +5,16 @@ engine, the transformer with its stages and a predictor client.
 """
 
 from collections.abc import AsyncGenerator, Sequence
+from importlib.metadata import version as distribution_version
 from typing import Protocol
 
 from openinference.context import RequestContext
 from openinference.errors import NotFound
 from openinference.generation import Chunk, GenerationRequest
 from openinference.messages import ModelMetadata, ServerMetadata
+
+# What the edges offer beyond the core of V2.
+EXTENSIONS = ("binary_tensor_data", "generate")
 
 
 class InferenceService(Protocol):
@@ -48,6 +52,13 @@ class InferenceService(Protocol):
         Every error comes as a ServingError, those that are known before generation starts before
         the first chunk. Closing the iterator aborts the generation.
         """
+
+
+def server_metadata(name: str) -> ServerMetadata:
+    """The metadata of a server of ours; the extensions are those that the edges offer."""
+    return ServerMetadata(
+        name, distribution_version("keepwarm"), ("binary_tensor_data", "generate")
+    )
 
 
 def check_model(models: Sequence[str], model: str, version: str | None) -> None:

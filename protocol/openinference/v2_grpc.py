@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from openinference import tensors_raw
-from openinference.datatypes import BYTES, Datatype, datatype_named
+from openinference.datatypes import Datatype, datatype_named
 from openinference.errors import InvalidInput
 from openinference.messages import (
     InferRequest,
@@ -161,7 +161,7 @@ def _typed(datatype: Datatype, contents: pb.InferTensorContents, where: str) -> 
                 f"not in {descriptor.name}"
             )
     values = getattr(contents, datatype.contents_field)
-    if datatype is BYTES or datatype.numpy is None:
+    if datatype.numpy is None:
         return tuple(values)
     if datatype.numpy.kind in "iu" and values:
         bounds = np.iinfo(datatype.numpy.name)

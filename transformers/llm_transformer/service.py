@@ -1,16 +1,15 @@
 """The transformer's stages in a straight line: know the model, then forward to the predictor."""
 
 from collections.abc import AsyncGenerator, Sequence
-from importlib.metadata import version as distribution_version
 
 from llm_transformer.predictor_client import PredictorClient
 from llm_transformer.settings import TransformerSettings
 from openinference import text_tensors
 from openinference.context import RequestContext
 from openinference.generation import Chunk, GenerationRequest
-from openinference.messages import ModelMetadata, ServerMetadata
+from openinference.messages import ModelMetadata
 from openinference.server.lifecycle import Lifecycle
-from openinference.service import check_model
+from openinference.service import check_model, server_metadata
 
 
 class TransformerService:
@@ -25,11 +24,7 @@ class TransformerService:
         self._lifecycle = lifecycle
         self.max_timeout_s: float | None = settings.longest_request_s
         self.models: Sequence[str] = (settings.model_name,)
-        self.metadata = ServerMetadata(
-            "keepwarm-transformer",
-            distribution_version("keepwarm"),
-            ("binary_tensor_data", "generate"),
-        )
+        self.metadata = server_metadata("keepwarm-transformer")
 
     async def is_live(self) -> bool:
         return True

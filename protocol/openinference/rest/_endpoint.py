@@ -97,15 +97,16 @@ class Endpoint:
             call = Call(scope["path_params"], headers, context, body)
 
             async def answer() -> None:
-                tracked.status = await self._answer(call, scope, receive, send)
+                tracked.status = await self._answer(call, answer_headers, scope, receive, send)
 
             if scope["method"] == "POST":
                 await while_connected(receive, answer())
             else:
                 await answer()
 
-    async def _answer(self, call: Call, scope: Scope, receive: Receive, send: Send) -> str:
-        headers = call.context.returned()
+    async def _answer(
+        self, call: Call, headers: Mapping[str, str], scope: Scope, receive: Receive, send: Send
+    ) -> str:
         try:
             answer = await self._handler(call)
         except ServingError as error:
@@ -114,7 +115,7 @@ class Endpoint:
             logger.exception("request %s failed", call.context.request_id)
             return await self._fail(InternalError(), headers, scope, receive, send)
         if isinstance(answer, EventStream):
-            return await self._stream(answer, call.context, send)
+            return await self._stream(answer, call.context.request_id, headers, send)
         answer.headers.update(headers)
         await answer(scope, receive, send)
         return str(answer.status_code)
@@ -133,14 +134,16 @@ class Endpoint:
         await answer(scope, receive, send)
         return str(answer.status_code)
 
-    async def _stream(self, answer: EventStream, context: RequestContext, send: Send) -> str:
+    async def _stream(
+        self, answer: EventStream, request_id: str, returned: Mapping[str, str], send: Send
+    ) -> str:
         """Sends the events; an error after the first is an event of its own and ends the stream."""
         headers = {
             "content-type": sse.CONTENT_TYPE,
             "cache-control": "no-cache",
             # Nginx-like proxies buffer answers unless told.
             "x-accel-buffering": "no",
-            **context.returned(),
+            **returned,
         }
         status = "200"
         try:
@@ -158,7 +161,7 @@ class Endpoint:
             status = str(error.http_status)
             await _send_part(send, sse.event(self._error_body(error)))
         except Exception:
-            logger.exception("stream %s failed", context.request_id)
+            logger.exception("stream %s failed", request_id)
             status = "500"
             await _send_part(send, sse.event(self._error_body(InternalError())))
         finally:

@@ -1,6 +1,5 @@
 """The routes: paths of OIP inference_rest.md, generate_rest.yaml and OpenAI's API reference."""
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from typing import Any
@@ -9,8 +8,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from openinference import openai_json, sse, text_tensors, v2_json
-from openinference.context import RequestContext, shortened
-from openinference.deadlines import collect_until_deadline, until_deadline
+from openinference.deadlines import bounded, collect_until_deadline, until_deadline
 from openinference.errors import InternalError, NotFound
 from openinference.generate_json import GenerateCall
 from openinference.generation import Chunk, Completion, GenerationRequest, Usage
@@ -183,14 +181,6 @@ class _Edge:
     ) -> AsyncGenerator[Chunk, None]:
         context = bounded(call.context, parameters)
         return until_deadline(self._service.generate(request, version, context), context)
-
-
-def bounded(context: RequestContext, parameters: Parameters) -> RequestContext:
-    """`context`, shortened by Triton's `timeout` request parameter where there is one."""
-    timeout_s = text_tensors.timeout_s(parameters)
-    if timeout_s is None:
-        return context
-    return shortened(context, asyncio.get_running_loop().time(), timeout_s)
 
 
 def _model_of(call: Call) -> tuple[str, str | None]:
