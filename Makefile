@@ -10,7 +10,7 @@ PYTHON ?= python3
 UV := .tools/bin/uv
 BIN := .venv/bin
 SOURCES := autoscaling manifests predictors protocol transformers
-LOCKED := tools build dev transformer predictor-cpu predictor-gpu demo perf
+LOCKED := tools build dev transformer predictor-cpu predictor-gpu demo perf controller
 
 .PHONY: help
 help: ## Print the targets
@@ -43,6 +43,12 @@ check-lock: .tools/.ready
 .PHONY: e2e
 e2e: .venv/.ready ## Run the end-to-end tests on a cluster (KUBECONFIG=..., or the one kept beside this folder)
 	tests/e2e/run.sh $(ARGS)
+
+.PHONY: conformance
+conformance: .venv/.ready ## Test any V2 server (URL=http://HOST:PORT GRPC_URL=HOST:PORT MODEL=name ARGS="-k b3")
+	@mkdir -p build
+	$(BIN)/python -m pytest tests/conformance -q --tb=short --junitxml=build/conformance.xml --url '$(URL)' \
+	$(if $(GRPC_URL),--grpc-url '$(GRPC_URL)') --model '$(MODEL)' $(ARGS)
 
 .PHONY: bench
 bench: .venv/.ready ## Measure the transformer's overhead beside stock KServe
@@ -80,6 +86,8 @@ build:
 	@$(compile) --group $@
 dev:
 	@$(compile) pyproject.toml --extra demo --group dev $(CPU)
+controller: dev
+	@$(compile) --group $@ $(TESTED)
 transformer perf: dev
 	@$(compile) pyproject.toml --extra $@ $(TESTED)
 predictor-cpu demo: dev

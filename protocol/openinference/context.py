@@ -1,14 +1,14 @@
 """What travels with a request beside its body: request id, deadline, trace context, tenant.
 
 Read once at the edge from HTTP headers or gRPC metadata, handed to every stage, and written again
-on the way to the predictor and back to the caller. An API key is not part of it.
+on the way to the predictor and back to the caller. An API key comes in with it and never goes on.
 """
 
 import math
 import random
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from openinference.errors import DeadlineExceeded, InvalidInput
@@ -17,7 +17,11 @@ REQUEST_ID: Final = "x-request-id"
 TRACEPARENT: Final = "traceparent"
 TRACESTATE: Final = "tracestate"
 TENANT: Final = "x-keepwarm-tenant"
+PRIORITY: Final = "x-keepwarm-priority"
 REQUEST_TIMEOUT: Final = "x-request-timeout"
+WAKE: Final = "x-wake"
+# What a predictor tells of its own queue, in milliseconds.
+QUEUE_TIME: Final = "x-keepwarm-queue-ms"
 
 # W3C Trace Context: version ff and all-zero ids are invalid, only versions after 00 may be longer,
 # and an invalid header is dropped.
@@ -28,18 +32,64 @@ _TRACEPARENT = re.compile(
 # What gRPC metadata and HTTP headers both carry.
 _PRINTABLE = re.compile(r"[\x20-\x7e]+")
 _NAME = re.compile(r"[\x21-\x7e]{1,128}")
+_PRIORITY = re.compile(r"-?[0-9]{1,4}")
 MAX_TRACESTATE = 512
 
 
 @dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, as the caller says and the socket shows: unproven, never forwarded, never logged.
+
+    `address` is the IP of the connection's other end (maybe a proxy's), `forwarded_for` the raw
+    X-Forwarded-For, `route` the endpoint's name as metrics name it, `nowait` whether a cold start
+    is answered at once with 202 (X-Wake: nowait).
+    """
+
+    address: str = ""
+    forwarded_for: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    cache_control: str | None = None
+    route: str = ""
+    nowait: bool = False
+
+
+NOBODY: Final = Caller()
+
+
+@dataclass(slots=True)
+class Reply:
+    """What the stages say beside their chunks; one for each request, theirs to change.
+
+    `headers` (lower-case names) go back to the caller: on REST with the status, so what a stage
+    sets after its first chunk comes too late there, on gRPC as trailing metadata. `weights_id`
+    names what answered: weights, adapter and chat template together; None is not known. `note` says
+    what is waited for, `queued_s` how long the request waited in the engine's queue, in seconds.
+    """
+
+    headers: dict[str, str] = field(default_factory=dict)
+    weights_id: str | None = None
+    note: str | None = None
+    queued_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RequestContext:
-    """`deadline` is in seconds on the event loop's clock (time.monotonic); None is no deadline."""
+    """`deadline` is in seconds on the event loop's clock (time.monotonic); None is no deadline.
+
+    Until a stage has authenticated the caller, `tenant` and `priority` are what the headers say: a
+    predictor may believe them, for only a transformer calls it; a transformer overwrites them. A
+    higher `priority` goes first.
+    """
 
     request_id: str
     deadline: float | None = None
     traceparent: str | None = None
     tracestate: str | None = None
     tenant: str | None = None
+    plan: str | None = None
+    priority: int = 0
+    caller: Caller = field(default=NOBODY, compare=False)
+    reply: Reply = field(default_factory=Reply, compare=False, repr=False)
 
     def remaining_s(self, now: float) -> float | None:
         """Seconds left at `now`; None without a deadline. Raises DeadlineExceeded at zero."""
@@ -52,15 +102,20 @@ class RequestContext:
 
     def forwarded(self) -> dict[str, str]:
         """The headers that go on to the predictor."""
-        headers = self.returned()
+        headers = self._ids()
         if self.tracestate is not None:
             headers[TRACESTATE] = self.tracestate
         if self.tenant is not None:
             headers[TENANT] = self.tenant
+        if self.priority:
+            headers[PRIORITY] = str(self.priority)
         return headers
 
     def returned(self) -> dict[str, str]:
-        """The headers that go back to the caller."""
+        """The headers that go back to the caller, as they are now."""
+        return {**self._ids(), **self.reply.headers}
+
+    def _ids(self) -> dict[str, str]:
         headers = {REQUEST_ID: self.request_id}
         if self.traceparent is not None:
             headers[TRACEPARENT] = self.traceparent
@@ -68,9 +123,16 @@ class RequestContext:
 
 
 def from_headers(
-    headers: Mapping[str, str], now: float, *, timeout_s: float | None = None
+    headers: Mapping[str, str],
+    now: float,
+    *,
+    timeout_s: float | None = None,
+    address: str = "",
+    route: str = "",
 ) -> RequestContext:
     """The context of a request with these headers (lower-case names), received at `now`.
+
+    `address` and `route` are those of its Caller.
 
     `timeout_s` is what else bounds it (a gRPC deadline, the server's maximum); the header
     X-Request-Timeout (seconds) can only shorten it. An unusable request id is replaced, an
@@ -96,12 +158,23 @@ def from_headers(
     if asked is not None:
         asked_s = _seconds(asked)
         timeout_s = asked_s if timeout_s is None else min(timeout_s, asked_s)
+    priority = headers.get(PRIORITY, "")
     return RequestContext(
         request_id,
         None if timeout_s is None else now + timeout_s,
         traceparent,
         tracestate,
         tenant,
+        None,
+        int(priority) if _PRIORITY.fullmatch(priority) else 0,
+        Caller(
+            address,
+            headers.get("x-forwarded-for"),
+            _api_key(headers),
+            headers.get("cache-control"),
+            route,
+            _nowait(headers.get(WAKE)),
+        ),
     )
 
 
@@ -110,9 +183,21 @@ def shortened(context: RequestContext, now: float, timeout_s: float) -> RequestC
     deadline = now + timeout_s
     if context.deadline is not None and context.deadline <= deadline:
         return context
-    return RequestContext(
-        context.request_id, deadline, context.traceparent, context.tracestate, context.tenant
-    )
+    return replace(context, deadline=deadline)
+
+
+def _api_key(headers: Mapping[str, str]) -> str | None:
+    """The key in `Authorization: Bearer KEY` or in `X-API-Key: KEY`; the first wins."""
+    authorization = headers.get("authorization")
+    if authorization is not None and authorization[:7].lower() == "bearer ":
+        return authorization[7:].strip()
+    return headers.get("x-api-key")
+
+
+def _nowait(wake: str | None) -> bool:
+    if wake is not None and wake.strip().lower() != "nowait":
+        raise InvalidInput(f"header X-Wake must be nowait, got {wake!r:.40}")
+    return wake is not None
 
 
 def _seconds(text: str) -> float:

@@ -6,9 +6,13 @@ and never hold internals.
 """
 
 import reprlib
-from typing import ClassVar, Final
+from enum import StrEnum
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from grpc import StatusCode
+
+if TYPE_CHECKING:
+    from openinference.messages import ModelStatus
 
 _SHOWN: Final = reprlib.Repr()
 _SHOWN.maxlevel = 3
@@ -67,6 +71,13 @@ class NotFound(ServingError):
     grpc_status = StatusCode.NOT_FOUND
 
 
+class SlowRequest(ServingError):
+    """The caller takes too long to send its request."""
+
+    http_status = 408
+    grpc_status = StatusCode.DEADLINE_EXCEEDED
+
+
 class PayloadTooLarge(ServingError):
     """The body is over the server's limit."""
 
@@ -79,6 +90,13 @@ class UnsupportedEncoding(ServingError):
 
     http_status = 415
     grpc_status = StatusCode.INVALID_ARGUMENT
+
+
+class FailedDependency(ServingError):
+    """What the request needs beside the model, an adapter say, cannot be loaded."""
+
+    http_status = 424
+    grpc_status = StatusCode.FAILED_PRECONDITION
 
 
 class RateLimited(ServingError):
@@ -112,11 +130,57 @@ class Unsupported(ServingError):
     grpc_status = StatusCode.UNIMPLEMENTED
 
 
+class Reason(StrEnum):
+    """Why something is unavailable, for machines; between our own servers it travels."""
+
+    STARTING = "starting"
+    FULL = "full"
+    OVERLOADED = "overloaded"
+    UNREACHABLE = "unreachable"
+    LOST = "lost"
+    STALLED = "stalled"
+    BREAKER = "breaker"
+
+
 class Unavailable(ServingError):
-    """Not ready, shutting down, engine full or predictor out of reach; a repeat may succeed."""
+    """Not ready, shutting down, engine full or predictor out of reach; a repeat may succeed.
+
+    `phase` is the start-up phase of what is starting, where it is known.
+    """
 
     http_status = 503
     grpc_status = StatusCode.UNAVAILABLE
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_s: float | None = None,
+        reason: Reason | None = None,
+        phase: str | None = None,
+    ) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.reason = reason
+        self.phase = phase
+
+
+class Waking(ServingError):
+    """Not answered, because the caller asked not to wait for the start that has begun."""
+
+    http_status = 202
+    grpc_status = StatusCode.UNAVAILABLE
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_s: float | None = None,
+        model: str = "",
+        status: "ModelStatus | None" = None,
+    ) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.model = model
+        self.status = status
 
 
 class DeadlineExceeded(ServingError):
@@ -131,6 +195,7 @@ _CANONICAL: tuple[type[ServingError], ...] = (
     Unauthenticated,
     PermissionDenied,
     NotFound,
+    FailedDependency,
     PayloadTooLarge,
     ClientLeft,
     Unsupported,
@@ -140,7 +205,6 @@ _CANONICAL: tuple[type[ServingError], ...] = (
 _BY_GRPC_STATUS: dict[StatusCode, type[ServingError]] = {
     **{error.grpc_status: error for error in _CANONICAL},
     StatusCode.OUT_OF_RANGE: InvalidInput,
-    StatusCode.FAILED_PRECONDITION: InvalidInput,
     StatusCode.ABORTED: Unavailable,
 }
 

@@ -10,6 +10,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, Final, NoReturn, TypeVar
+from urllib.parse import unquote
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -18,7 +19,7 @@ from openinference import context as contexts
 from openinference import metrics, text_tensors, v2_grpc
 from openinference.context import RequestContext
 from openinference.deadlines import bounded, collect_until_deadline, until_deadline
-from openinference.errors import InternalError, InvalidInput, ServingError
+from openinference.errors import InternalError, InvalidInput, ServingError, Unavailable
 from openinference.generation import Chunk, GenerationRequest
 from openinference.messages import InferRequest
 from openinference.proto import inference_pb2 as pb
@@ -28,11 +29,18 @@ from openinference.service import InferenceService
 logger = logging.getLogger("openinference.grpc")
 
 RETRY_AFTER: Final = "retry-after"
+# Why a predictor is unavailable, and the start-up phase it is in.
+REASON: Final = "keepwarm-reason"
+PHASE: Final = "keepwarm-phase"
 STRICT_STREAM_ERRORS: Final = "triton_grpc_error"
-SERVICE_NAME: Final = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+_SERVICE: Final = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+SERVICE_NAME: Final = _SERVICE.full_name
 # Requests of one stream that are answered at a time, and answers that may wait for a slow reader.
 MAX_STREAM_REQUESTS: Final = 128
 MAX_STREAM_BACKLOG: Final = 64
+
+# Stands for a message that is not protobuf.
+MALFORMED: Final = object()
 
 # What a stream has still to send; None ends it, an error ends it with its status.
 StreamBacklog = asyncio.Queue[pb.ModelStreamInferResponse | ServingError | None]
@@ -43,7 +51,7 @@ GrpcContext = Any
 
 
 class InferenceServicer(GRPCInferenceServiceServicer):  # type: ignore[misc]  # generated
-    """The servicer; register it with `add_GRPCInferenceServiceServicer_to_server`."""
+    """The servicer; add it to a server with `register`."""
 
     def __init__(self, service: InferenceService) -> None:
         self._service = service
@@ -73,8 +81,13 @@ class InferenceServicer(GRPCInferenceServiceServicer):  # type: ignore[misc]  # 
         return await self._unary("other", context, answer)
 
     async def ModelReady(self, request: pb.ModelReadyRequest, context: GrpcContext) -> Any:
-        async def answer(_: RequestContext) -> pb.ModelReadyResponse:
-            ready = await self._service.is_model_ready(request.name, request.version or None)
+        async def answer(call: RequestContext) -> pb.ModelReadyResponse:
+            model, version = request.name, request.version or None
+            ready = await self._service.is_model_ready(model, version)
+            if not ready:
+                status = await self._service.model_status(model, version)
+                if status.phase is not None:
+                    call.reply.headers[PHASE] = status.phase
             return pb.ModelReadyResponse(ready=ready)
 
         return await self._unary("other", context, answer)
@@ -128,7 +141,7 @@ class InferenceServicer(GRPCInferenceServiceServicer):  # type: ignore[misc]  # 
     ) -> AsyncIterator[pb.ModelStreamInferResponse]:
         strict = dict(context.invocation_metadata()).get(STRICT_STREAM_ERRORS) == "true"
         try:
-            call = self._call(context)
+            call = self._call(context, "ModelStreamInfer")
         except InvalidInput as error:
             await _abort(context, error)
         answers: StreamBacklog = asyncio.Queue(MAX_STREAM_BACKLOG)
@@ -137,8 +150,10 @@ class InferenceServicer(GRPCInferenceServiceServicer):  # type: ignore[misc]  # 
         try:
             while (answer := await answers.get()) is not None:
                 if isinstance(answer, ServingError):
+                    _return_headers(context, call)
                     await _abort(context, answer)
                 yield answer
+            _return_headers(context, call)
         finally:
             self._backlogs.discard(answers)
             reader.cancel()
@@ -154,18 +169,14 @@ class InferenceServicer(GRPCInferenceServiceServicer):  # type: ignore[misc]  # 
     ) -> None:
         """Answers every request of the stream, several at a time, and then ends the stream."""
         slots = asyncio.Semaphore(MAX_STREAM_REQUESTS)
-        try:
-            async with asyncio.TaskGroup() as group:
-                async for request in requests:
-                    await slots.acquire()
-                    task = group.create_task(
-                        self._answer_in_stream(request, call, answers, strict=strict)
-                    )
-                    task.add_done_callback(lambda _: slots.release())
-        except* DecodeError:
-            await answers.put(InvalidInput("a message of the stream is not a ModelInferRequest"))
-        else:
-            await answers.put(None)
+        async with asyncio.TaskGroup() as group:
+            async for request in requests:
+                await slots.acquire()
+                task = group.create_task(
+                    self._answer_in_stream(request, call, answers, strict=strict)
+                )
+                task.add_done_callback(lambda _: slots.release())
+        await answers.put(None)
 
     async def _answer_in_stream(
         self,
@@ -176,7 +187,10 @@ class InferenceServicer(GRPCInferenceServiceServicer):  # type: ignore[misc]  # 
         strict: bool,
     ) -> None:
         with self._endpoints["ModelStreamInfer"].track() as tracked:
+            echoed = pb.ModelInferResponse()
             try:
+                _check_message(request)
+                echoed = pb.ModelInferResponse(id=request.id, model_name=request.model_name)
                 infer = v2_grpc.decode_request(request)
                 generation = text_tensors.generation_request(infer, stream=True)
                 raw = bool(request.raw_input_contents)
@@ -197,12 +211,17 @@ class InferenceServicer(GRPCInferenceServiceServicer):  # type: ignore[misc]  # 
                     error
                     if strict
                     else pb.ModelStreamInferResponse(
-                        error_message=error.message,
-                        infer_response=pb.ModelInferResponse(
-                            id=request.id, model_name=request.model_name
-                        ),
+                        error_message=error.message, infer_response=echoed
                     )
                 )
+
+    async def refuse(self, message: str, context: GrpcContext) -> Any:
+        """Answers a request that is not a `message`."""
+
+        async def answer(_: RequestContext) -> NoReturn:
+            raise InvalidInput(f"the request is not a {message}")
+
+        return await self._unary("other", context, answer)
 
     def _chunks(
         self, infer: InferRequest, generation: GenerationRequest, call: RequestContext
@@ -218,7 +237,7 @@ class InferenceServicer(GRPCInferenceServiceServicer):  # type: ignore[misc]  # 
     ) -> Answer:
         with self._endpoints[endpoint].track() as tracked:
             try:
-                call = self._call(context)
+                call = self._call(context, endpoint)
             except InvalidInput as refused:
                 tracked.status = refused.grpc_status.name
                 await _abort(context, refused)
@@ -227,11 +246,13 @@ class InferenceServicer(GRPCInferenceServiceServicer):  # type: ignore[misc]  # 
             except Exception as problem:  # noqa: BLE001 (told as an internal error)
                 error = _serving_error(problem, call)
                 tracked.status = error.grpc_status.name
+                _return_headers(context, call)
                 await _abort(context, error)
             tracked.status = grpc.StatusCode.OK.name
+            _return_headers(context, call)
             return response
 
-    def _call(self, context: GrpcContext) -> RequestContext:
+    def _call(self, context: GrpcContext, route: str) -> RequestContext:
         """The request's context, whose id goes back in the trailing metadata.
 
         Raises InvalidInput for metadata that cannot be meant.
@@ -248,9 +269,65 @@ class InferenceServicer(GRPCInferenceServiceServicer):  # type: ignore[misc]  # 
             headers,
             asyncio.get_running_loop().time(),
             timeout_s=max(0.0, min(bounds)) if bounds else None,
+            address=_address(context.peer()),
+            route=route,
         )
-        context.set_trailing_metadata(tuple(call.returned().items()))
+        _return_headers(context, call)
         return call
+
+
+def _return_headers(context: GrpcContext, call: RequestContext) -> None:
+    """Sets what goes back with the status; the requests of one stream share it."""
+    context.set_trailing_metadata(tuple(call.returned().items()))
+
+
+def _address(peer: str) -> str:
+    """The IP in gRPC's name of a peer: ipv4:127.0.0.1:4711, ipv6:%5B::1%5D:4711, unix:..."""
+    kind, _, rest = peer.partition(":")
+    if kind not in ("ipv4", "ipv6"):
+        return ""
+    return unquote(rest).rpartition(":")[0].strip("[]")
+
+
+def register(servicer: InferenceServicer, server: grpc.aio.Server) -> None:
+    """Adds the service to `server`.
+
+    Unlike the generated function's, a message that is not protobuf is refused like any other bad
+    request; gRPC itself answers UNKNOWN.
+    """
+    handlers = {
+        method.name: _handler(servicer, method.name, getattr(pb, method.input_type.name))
+        for method in _SERVICE.methods
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE_NAME, handlers),))
+
+
+def _handler(servicer: InferenceServicer, name: str, request_class: Any) -> Any:
+    def deserialize(data: bytes) -> Any:
+        try:
+            return request_class.FromString(data)
+        except DecodeError:
+            return MALFORMED
+
+    def serialize(message: Any) -> bytes:
+        encoded: bytes = message.SerializeToString()
+        return encoded
+
+    answer = getattr(servicer, name)
+    if name == "ModelStreamInfer":
+        return grpc.stream_stream_rpc_method_handler(answer, deserialize, serialize)
+
+    async def checked(request: Any, context: GrpcContext) -> Any:
+        if request is MALFORMED:
+            return await servicer.refuse(request_class.__name__, context)
+        return await answer(request, context)
+
+    return grpc.unary_unary_rpc_method_handler(checked, deserialize, serialize)
+
+
+def _check_message(request: Any) -> None:
+    if request is MALFORMED:
+        raise InvalidInput("a message of the stream is not a ModelInferRequest")
 
 
 def _serving_error(problem: Exception, call: RequestContext) -> ServingError:
@@ -264,5 +341,11 @@ async def _abort(context: GrpcContext, error: ServingError) -> NoReturn:
     trailing = tuple(context.trailing_metadata() or ())
     if error.retry_after_s is not None:
         trailing += ((RETRY_AFTER, f"{error.retry_after_s:g}"),)
+    if isinstance(error, Unavailable):
+        trailing += tuple(
+            (key, value)
+            for key, value in ((REASON, error.reason), (PHASE, error.phase))
+            if value is not None
+        )
     await context.abort(error.grpc_status, error.message, trailing)
     raise AssertionError("abort returned")

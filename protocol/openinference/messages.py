@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from math import prod
 from typing import Any
 
@@ -136,3 +137,25 @@ def bytes_tensor(name: str, texts: Sequence[str], shape: Sequence[int] | None = 
 def number_tensor(name: str, datatype: Datatype, values: Sequence[int | float]) -> Tensor:
     """A numeric tensor of shape [n]."""
     return Tensor(name, datatype, (len(values),), np.array(values, dtype=datatype.numpy))
+
+
+class ModelState(StrEnum):
+    """Where a model is between nothing and answering."""
+
+    ASLEEP = "asleep"
+    STARTING = "starting"
+    READY = "ready"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """How far a model's start is; `phase` is unknown (None) behind a proxy that holds requests.
+
+    `elapsed_s` is how long the start has taken so far, `expected_s` how long nine of ten take.
+    """
+
+    state: ModelState
+    phase: str | None = None
+    elapsed_s: float | None = None
+    expected_s: float | None = None

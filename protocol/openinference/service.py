@@ -11,7 +11,7 @@ from typing import Protocol
 from openinference.context import RequestContext
 from openinference.errors import NotFound
 from openinference.generation import Chunk, GenerationRequest
-from openinference.messages import ModelMetadata, ServerMetadata
+from openinference.messages import ModelMetadata, ModelStatus, ServerMetadata
 
 # What the edges offer beyond the core of V2.
 EXTENSIONS = ("binary_tensor_data", "generate")
@@ -43,6 +43,9 @@ class InferenceService(Protocol):
 
     async def model_metadata(self, model: str, version: str | None) -> ModelMetadata:
         """The model's tensors; raises NotFound for an unknown one."""
+
+    async def model_status(self, model: str, version: str | None) -> ModelStatus:
+        """How far the model's start is; wakes nothing. Raises NotFound for an unknown one."""
 
     def generate(
         self, request: GenerationRequest, version: str | None, context: RequestContext

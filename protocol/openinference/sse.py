@@ -11,6 +11,11 @@ CONTENT_TYPE: Final = "text/event-stream; charset=utf-8"
 DONE: Final = b"data: [DONE]\n\n"
 
 
+def comment(text: str) -> bytes:
+    """A line that readers skip; it shows proxies that the stream lives."""
+    return f": {' '.join(text.split())}\n\n".encode()
+
+
 def event(data: Any) -> bytes:
     """One event whose data is JSON."""
     return b"data: " + orjson.dumps(data) + b"\n\n"

@@ -57,20 +57,41 @@ UNBOUNDED: Final = 2**31 - 1
 DEFAULT_MAX_TOKENS: Final = 20
 
 TIMEOUT: Final = "timeout"
+PRIORITY: Final = "priority"
+ALL_BINARY: Final = "binary_data_output"
 EMPTY_FINAL_RESPONSE: Final = "triton_enable_empty_final_response"
 FINAL_RESPONSE: Final = "triton_final_response"
-_PROTOCOL_PARAMETERS: Final = frozenset(
-    {TIMEOUT, "priority", "binary_data_output", EMPTY_FINAL_RESPONSE}
+_PROTOCOL_PARAMETERS: Final = frozenset({TIMEOUT, PRIORITY, ALL_BINARY, EMPTY_FINAL_RESPONSE})
+# What Triton's other extensions would make of a tensor, and we would not.
+_OTHER_EXTENSIONS: Final = frozenset(
+    {
+        "classification",
+        "shared_memory_region",
+        "shared_memory_offset",
+        "shared_memory_byte_size",
+    }
 )
 
 
 def model_metadata(name: str, platform: str) -> ModelMetadata:
-    """The V2 metadata of a text model: every tensor it can take or give."""
+    """The V2 metadata of a text model: the tensors that every request has and gets.
+
+    V2 has no word for a tensor that may be there: clients send every input that is listed, and
+    expect every output. So what may be asked for instead or besides is a property.
+    """
     return ModelMetadata(
         name,
         platform,
-        inputs=[TensorMetadata(tensor, BYTES, (-1,)) for tensor in (TEXT_INPUT, MESSAGES)],
-        outputs=[TensorMetadata(tensor, datatype, (-1,)) for tensor, datatype in OUTPUTS.items()],
+        inputs=[TensorMetadata(TEXT_INPUT, BYTES, (-1,))],
+        outputs=[TensorMetadata(TEXT_OUTPUT, BYTES, (-1,))],
+        properties={
+            "input_instead_of_text_input": f"{MESSAGES} BYTES [-1]",
+            "outputs_on_request": ", ".join(
+                f"{tensor} {datatype.name} [-1]"
+                for tensor, datatype in OUTPUTS.items()
+                if tensor != TEXT_OUTPUT
+            ),
+        },
     )
 
 
@@ -96,7 +117,9 @@ def generation_request(infer: InferRequest, *, stream: bool) -> GenerationReques
         raise InvalidInput(
             f"inputs must be one tensor, '{TEXT_INPUT}' or '{MESSAGES}', got {shown(names)}"
         )
+    _check_supported(infer.inputs[0].parameters, f"input '{names[0]}'")
     for output in infer.outputs or ():
+        _check_supported(output.parameters, f"output '{output.name:.60}'")
         if output.name not in OUTPUTS:
             raise InvalidInput(
                 f"outputs: {output.name!r:.60} is unknown; allowed: {', '.join(OUTPUTS)}"
@@ -113,6 +136,22 @@ def generation_request(infer: InferRequest, *, stream: bool) -> GenerationReques
         sampling.parse(parameters, default_max_tokens=DEFAULT_MAX_TOKENS),
         stream,
     )
+
+
+def _check_supported(parameters: Parameters, where: str) -> None:
+    for name in parameters:
+        if name in _OTHER_EXTENSIONS:
+            raise InvalidInput(f"{where}: parameter '{name}' is not supported")
+
+
+def raw_request(model: str, version: str | None, body: bytes) -> InferRequest:
+    """The request that a raw body is: one text, answered by binary data.
+
+    Source: Triton extension_binary_data.md, "Raw Binary Request": the body is the only input's only
+    element, of a BYTES tensor without its length.
+    """
+    tensor = Tensor(TEXT_INPUT, BYTES, (1,), (body,))
+    return InferRequest(model, [tensor], version, parameters={ALL_BINARY: True})
 
 
 def _prompts(tensor: Tensor) -> tuple[Prompt, ...]:

@@ -4,7 +4,6 @@ Source: OIP inference_rest.md and open_inference_rest.yaml; Triton extension_bin
 binary extension (the length of the JSON part comes in `Inference-Header-Content-Length`).
 """
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
@@ -16,17 +15,18 @@ from openinference.messages import (
     InferRequest,
     InferResponse,
     ModelMetadata,
+    ModelStatus,
     Parameters,
     RequestedOutput,
     ServerMetadata,
     Tensor,
     checked_shape,
 )
+from openinference.text_tensors import ALL_BINARY
 
 HEADER_LENGTH: Final = "inference-header-content-length"
 BINARY_SIZE: Final = "binary_data_size"
 BINARY_OUTPUT: Final = "binary_data"
-ALL_BINARY: Final = "binary_data_output"
 
 
 def load_object(body: bytes | memoryview) -> dict[str, Any]:
@@ -59,12 +59,14 @@ def infer_request(
         raise InvalidInput("id must be a string")
     tensors = [_input(tensor, number, blobs) for number, tensor in enumerate(inputs)]
     blobs.finish()
+    parameters = _parameters(message.get("parameters"), "parameters")
+    _check_flag(parameters, ALL_BINARY, "parameters")
     return InferRequest(
         model,
         tensors,
         version,
         request_id,
-        _parameters(message.get("parameters"), "parameters"),
+        parameters,
         _requested_outputs(message.get("outputs")),
     )
 
@@ -120,6 +122,18 @@ def model_metadata(metadata: ModelMetadata) -> dict[str, Any]:
     }
     if metadata.properties:
         body["properties"] = dict(metadata.properties)
+    return body
+
+
+def model_status(model: str, status: ModelStatus) -> dict[str, Any]:
+    """The body of `GET /v2/models/M/status` (not of OIP); what is unknown is left out."""
+    body: dict[str, Any] = {"name": model, "state": status.state}
+    if status.phase is not None:
+        body["phase"] = status.phase
+    if status.elapsed_s is not None:
+        body["elapsed_s"] = round(status.elapsed_s, 1)
+    if status.expected_s is not None:
+        body["expected_s"] = round(status.expected_s, 1)
     return body
 
 
@@ -212,7 +226,9 @@ def _requested_outputs(outputs: Any) -> list[RequestedOutput] | None:
         if not isinstance(name, str):
             raise InvalidInput(f"outputs[{number}] must be an object with a name")
         where = f"output '{name:.60}': parameters"
-        requested.append(RequestedOutput(name, _parameters(output.get("parameters"), where)))
+        parameters = _parameters(output.get("parameters"), where)
+        _check_flag(parameters, BINARY_OUTPUT, where)
+        requested.append(RequestedOutput(name, parameters))
     # tritonclient sends an empty list for "all outputs".
     return requested or None
 
@@ -222,9 +238,13 @@ def _binary_names(request: InferRequest) -> set[str] | None:
     default = request.parameters.get(ALL_BINARY) is True
     if request.outputs is None:
         return None if default else set()
-    return {output.name for output in request.outputs if _flag(output.parameters, default=default)}
+    return {
+        output.name
+        for output in request.outputs
+        if output.parameters.get(BINARY_OUTPUT, default) is True
+    }
 
 
-def _flag(parameters: Mapping[str, Any], *, default: bool) -> bool:
-    value = parameters.get(BINARY_OUTPUT)
-    return default if value is None else value is True
+def _check_flag(parameters: Parameters, name: str, where: str) -> None:
+    if type(parameters.get(name, False)) is not bool:
+        raise InvalidInput(f"{where}: '{name}' must be true or false, got {parameters[name]!r:.60}")

@@ -1,10 +1,17 @@
 """Reading a request body: bounded before it is whole, gzip and deflate undone within the bound."""
 
+import asyncio
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
-from openinference.errors import ClientLeft, InvalidInput, PayloadTooLarge, UnsupportedEncoding
+from openinference.errors import (
+    ClientLeft,
+    InvalidInput,
+    PayloadTooLarge,
+    SlowRequest,
+    UnsupportedEncoding,
+)
 
 # zlib's window bits: 16 more means a gzip header, 32 more detects gzip or zlib.
 _WINDOW_BITS: Final = {
@@ -13,6 +20,11 @@ _WINDOW_BITS: Final = {
     "deflate": zlib.MAX_WBITS,
 }
 
+# How long a body may take: this many seconds, and more for what has come, at the lowest speed that
+# is worth a connection.
+BODY_S: Final = 20.0
+MIN_BYTES_PER_S: Final = 16 * 2**10
+
 
 async def read(
     headers: Mapping[str, str], receive: Callable[[], Awaitable[Any]], max_bytes: int
@@ -20,31 +32,43 @@ async def read(
     """The whole body, decoded.
 
     Raises PayloadTooLarge as soon as it is over `max_bytes` (before or after decompression),
-    UnsupportedEncoding, InvalidInput for broken compression, ClientLeft.
+    UnsupportedEncoding, InvalidInput for broken compression, SlowRequest, ClientLeft.
     """
     length = headers.get("content-length", "")
     if length.isdecimal() and int(length[:20]) > max_bytes:
         raise _too_large(max_bytes)
-    encoding = headers.get("content-encoding", "identity").strip().lower()
+    encoding = headers.get("content-encoding", "").strip().lower() or "identity"
     if encoding != "identity" and encoding not in _WINDOW_BITS:
         raise UnsupportedEncoding(
             f"Content-Encoding {encoding!r:.40} is not supported; allowed: gzip, deflate"
         )
+    try:
+        body = await _received(receive, max_bytes)
+    except TimeoutError:
+        raise SlowRequest(
+            f"the body was not whole after {BODY_S:g} seconds and a second for each "
+            f"{MIN_BYTES_PER_S} bytes"
+        ) from None
+    return body if encoding == "identity" else _decompress(body, encoding, max_bytes)
+
+
+async def _received(receive: Callable[[], Awaitable[Any]], max_bytes: int) -> bytes:
     parts: list[bytes] = []
     size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientLeft("the client left before its request was whole")
-        part = message.get("body", b"")
-        size += len(part)
-        if size > max_bytes:
-            raise _too_large(max_bytes)
-        parts.append(part)
-        if not message.get("more_body", False):
-            break
-    body = parts[0] if len(parts) == 1 else b"".join(parts)
-    return body if encoding == "identity" else _decompress(body, encoding, max_bytes)
+    end = asyncio.get_running_loop().time() + BODY_S
+    async with asyncio.timeout_at(end) as patience:
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientLeft("the client left before its request was whole")
+            part = message.get("body", b"")
+            size += len(part)
+            if size > max_bytes:
+                raise _too_large(max_bytes)
+            parts.append(part)
+            if not message.get("more_body", False):
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+            patience.reschedule(end + size / MIN_BYTES_PER_S)
 
 
 def _decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:

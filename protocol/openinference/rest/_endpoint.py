@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from openinference.context import RequestContext
 from openinference.deadlines import while_connected
 from openinference.errors import ClientLeft, InternalError, ServingError
 from openinference.rest import _body, _errors
+from openinference.rest._event_sender import EventSender
 
 logger = logging.getLogger("openinference.rest")
 
@@ -33,15 +34,12 @@ class Call:
 class EventStream:
     """An answer of server-sent events.
 
-    `first` has been awaited, so errors before it have a status. `close` frees what `rest` draws
-    from, also when `rest` was never begun.
+    What `events` raises before the first becomes the answer's status. `close` frees what it draws
+    from, also when it was never begun.
     """
 
-    def __init__(
-        self, first: bytes, rest: AsyncIterator[bytes], close: Callable[[], Awaitable[None]]
-    ) -> None:
-        self.first = first
-        self.rest = rest
+    def __init__(self, events: AsyncIterator[bytes], close: Callable[[], Awaitable[None]]) -> None:
+        self.events = events
         self.close = close
 
 
@@ -66,6 +64,7 @@ class Endpoint:
         error_body: _errors.ErrorBody = _errors.v2_body,
         invalid_status: int = 400,
     ) -> None:
+        self._name = name
         self._handler = handler
         self._max_timeout_s = max_timeout_s
         self._max_body_bytes = max_body_bytes
@@ -74,16 +73,17 @@ class Endpoint:
         self._metrics = metrics.Endpoint(name)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = {
-            key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]
-        }
+        headers = _headers(scope["headers"])
         with self._metrics.track() as tracked:
-            answer_headers: Mapping[str, str] = {}
+            context = None
             try:
                 context = contexts.from_headers(
-                    headers, asyncio.get_running_loop().time(), timeout_s=self._max_timeout_s
+                    headers,
+                    asyncio.get_running_loop().time(),
+                    timeout_s=self._max_timeout_s,
+                    address=(scope.get("client") or ("",))[0],
+                    route=self._name,
                 )
-                answer_headers = context.returned()
                 body = (
                     await _body.read(headers, receive, self._max_body_bytes)
                     if scope["method"] == "POST"
@@ -92,42 +92,42 @@ class Endpoint:
             except ClientLeft:
                 return
             except ServingError as error:
-                tracked.status = await self._fail(error, answer_headers, scope, receive, send)
+                tracked.status = await self._fail(error, context, scope, receive, send)
                 return
             call = Call(scope["path_params"], headers, context, body)
 
             async def answer() -> None:
-                tracked.status = await self._answer(call, answer_headers, scope, receive, send)
+                tracked.status = await self._answer(call, scope, receive, send)
 
             if scope["method"] == "POST":
                 await while_connected(receive, answer())
             else:
                 await answer()
 
-    async def _answer(
-        self, call: Call, headers: Mapping[str, str], scope: Scope, receive: Receive, send: Send
-    ) -> str:
+    async def _answer(self, call: Call, scope: Scope, receive: Receive, send: Send) -> str:
+        context = call.context
         try:
             answer = await self._handler(call)
         except ServingError as error:
-            return await self._fail(error, headers, scope, receive, send)
+            return await self._fail(error, context, scope, receive, send)
         except Exception:
-            logger.exception("request %s failed", call.context.request_id)
-            return await self._fail(InternalError(), headers, scope, receive, send)
+            logger.exception("request %s failed", context.request_id)
+            return await self._fail(InternalError(), context, scope, receive, send)
         if isinstance(answer, EventStream):
-            return await self._stream(answer, call.context.request_id, headers, send)
-        answer.headers.update(headers)
+            return await self._stream(answer, context, scope, receive, send)
+        answer.headers.update(context.returned())
         await answer(scope, receive, send)
         return str(answer.status_code)
 
     async def _fail(
         self,
         error: ServingError,
-        headers: Mapping[str, str],
+        context: RequestContext | None,
         scope: Scope,
         receive: Receive,
         send: Send,
     ) -> str:
+        headers = {} if context is None else context.returned()
         answer = _errors.response(
             error, self._error_body, headers, invalid_status=self._invalid_status
         )
@@ -135,40 +135,44 @@ class Endpoint:
         return str(answer.status_code)
 
     async def _stream(
-        self, answer: EventStream, request_id: str, returned: Mapping[str, str], send: Send
+        self,
+        answer: EventStream,
+        context: RequestContext,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
     ) -> str:
         """Sends the events; an error after the first is an event of its own and ends the stream."""
-        headers = {
-            "content-type": sse.CONTENT_TYPE,
-            "cache-control": "no-cache",
-            # Nginx-like proxies buffer answers unless told.
-            "x-accel-buffering": "no",
-            **returned,
-        }
-        status = "200"
+        sender = EventSender(context, send)
+        problem: ServingError | None = None
         try:
-            await send(
-                {
-                    "type": "http.response.start",
-                    "status": 200,
-                    "headers": [(key.encode(), value.encode()) for key, value in headers.items()],
-                }
-            )
-            await _send_part(send, answer.first)
-            async for event in answer.rest:
-                await _send_part(send, event)
+            async for event in answer.events:
+                await sender.send(event)
         except ServingError as error:
-            status = str(error.http_status)
-            await _send_part(send, sse.event(self._error_body(error)))
+            problem = error
         except Exception:
-            logger.exception("stream %s failed", request_id)
-            status = "500"
-            await _send_part(send, sse.event(self._error_body(InternalError())))
+            logger.exception("stream %s failed", context.request_id)
+            problem = InternalError()
         finally:
+            await sender.settle()
             await answer.close()
+        if problem is not None and not sender.begun:
+            return await self._fail(problem, context, scope, receive, send)
+        if problem is not None:
+            await sender.send(sse.event(self._error_body(problem)))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-        return status
+        return "200" if problem is None else str(problem.http_status)
 
 
-async def _send_part(send: Send, part: bytes) -> None:
-    await send({"type": "http.response.body", "body": part, "more_body": True})
+def _headers(pairs: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Headers by name; the values of one that came twice are joined, as RFC 9110 5.3 has it.
+
+    So that of two lengths or codings neither wins: the list of both is not a good value.
+    """
+    headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in pairs}
+    if len(headers) < len(pairs):
+        headers.clear()
+        for raw_key, raw_value in pairs:
+            key, value = raw_key.decode("latin-1"), raw_value.decode("latin-1")
+            headers[key] = f"{headers[key]}, {value}" if key in headers else value
+    return headers

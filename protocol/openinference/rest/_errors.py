@@ -9,8 +9,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from openinference import openai_json
-from openinference.errors import InternalError, ServingError
+from openinference import openai_json, v2_json
+from openinference.errors import InternalError, ServingError, Waking
 
 JSON = "application/json"
 ErrorBody = Callable[[ServingError], dict[str, Any]]
@@ -33,8 +33,12 @@ def response(
     extra = dict(headers)
     if error.retry_after_s is not None:
         extra["retry-after"] = str(math.ceil(error.retry_after_s))
+    # Not a failure: what was asked for is under way, and the status says how far.
+    content = body(error)
+    if isinstance(error, Waking) and error.status is not None:
+        content = {"message": error.message, **v2_json.model_status(error.model, error.status)}
     return Response(
-        orjson.dumps(body(error)),
+        orjson.dumps(content),
         http_status(error, invalid_status=invalid_status),
         extra,
         JSON,

@@ -44,6 +44,7 @@ def routes(service: InferenceService, *, max_body_bytes: int, openai: bool) -> l
         table += [
             ("GET", model, endpoint("model_metadata", edge.model_metadata)),
             ("GET", f"{model}/ready", endpoint("model_ready", edge.model_ready)),
+            ("GET", f"{model}/status", endpoint("model_status", edge.model_status)),
             ("POST", f"{model}/infer", endpoint("infer", edge.infer)),
             ("POST", f"{model}/generate", endpoint("generate", edge.generate, **generate_errors)),
             (
@@ -104,10 +105,18 @@ class _Edge:
         ready = await self._service.is_model_ready(model, version)
         return json_response({"name": model, "ready": ready}, 200 if ready else 503)
 
+    async def model_status(self, call: Call) -> Response:
+        model, version = _model_of(call)
+        status = await self._service.model_status(model, version)
+        return json_response(v2_json.model_status(model, status))
+
     async def infer(self, call: Call) -> Response:
         model, version = _model_of(call)
-        infer = v2_json.infer_request(
-            model, version, call.body, call.headers.get(v2_json.HEADER_LENGTH)
+        header_length = call.headers.get(v2_json.HEADER_LENGTH)
+        infer = (
+            text_tensors.raw_request(model, version, call.body)
+            if header_length == "0"
+            else v2_json.infer_request(model, version, call.body, header_length)
         )
         request = text_tensors.generation_request(infer, stream=False)
         completions = await self._completions(request, version, call, infer.parameters)
@@ -134,7 +143,7 @@ class _Edge:
         model, version = _model_of(call)
         generate = GenerateCall(model, v2_json.load_object(call.body), stream=True)
         chunks = self._chunks(generate.request, version, call, generate.parameters)
-        return await _event_stream(chunks, lambda chunk: [generate.event(chunk)])
+        return _event_stream(chunks, lambda chunk: [generate.event(chunk)])
 
     async def openai_models(self, call: Call) -> Response:
         return json_response(openai_json.models(self._service.models, self._created))
@@ -167,7 +176,7 @@ class _Edge:
             event = openai.usage_event(usage)
             return (sse.event(event) if event is not None else b"") + sse.DONE
 
-        return await _event_stream(chunks, events, end)
+        return _event_stream(chunks, events, end)
 
     async def _completions(
         self, request: GenerationRequest, version: str | None, call: Call, parameters: Parameters
@@ -187,27 +196,24 @@ def _model_of(call: Call) -> tuple[str, str | None]:
     return call.path["model"], call.path.get("version")
 
 
-async def _event_stream(
+def _event_stream(
     chunks: AsyncGenerator[Chunk, None],
     events: Callable[[Chunk], Iterable[dict[str, Any]]],
     end: Callable[[], bytes] = bytes,
 ) -> EventStream:
-    """The events that `chunks` become; awaits the first, so that it may fail with a status."""
-    first = await anext(chunks, None)
-    if first is None:
-        raise InternalError("the model ended its answer without a finish reason")
+    """The events that `chunks` become."""
 
-    async def rest() -> AsyncIterator[bytes]:
+    async def parts() -> AsyncIterator[bytes]:
+        empty = True
         async for chunk in chunks:
-            part = _joined(events(chunk))
+            empty = False
+            part = b"".join(sse.event(event) for event in events(chunk))
             if part:
                 yield part
+        if empty:
+            raise InternalError("the model ended its answer without a finish reason")
         last = end()
         if last:
             yield last
 
-    return EventStream(_joined(events(first)), rest(), chunks.aclose)
-
-
-def _joined(events: Iterable[dict[str, Any]]) -> bytes:
-    return b"".join(sse.event(event) for event in events)
+    return EventStream(parts(), chunks.aclose)

@@ -20,9 +20,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 from starlette.types import ASGIApp
 
-from openinference.grpc_servicer import SERVICE_NAME, InferenceServicer
+from openinference.grpc_servicer import SERVICE_NAME, InferenceServicer, register
 from openinference.proto import _pool
-from openinference.proto.inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
+from openinference.server.http_protocol import StrictHttpProtocol
 from openinference.server.settings import ServerSettings
 from openinference.service import InferenceService
 
@@ -83,6 +83,8 @@ async def serve(
             app,
             host=settings.host,
             port=settings.http_port,
+            http=StrictHttpProtocol,
+            ws="none",
             log_config=None,
             access_log=False,
             # Longer than the idle timeout of proxies, which else meet a closed connection.
@@ -155,15 +157,18 @@ async def _grpc_server(
     service: InferenceService, settings: ServerSettings
 ) -> AsyncIterator[Callable[[], Coroutine[Any, Any, None]]]:
     """A started gRPC server with health and reflection; yields what drains it."""
+    age_s = settings.grpc_max_connection_age_s
     server = grpc.aio.server(
         options=(
             *GRPC_OPTIONS,
             ("grpc.max_receive_message_length", settings.grpc_max_receive_message_length),
             ("grpc.max_send_message_length", settings.grpc_max_send_message_length),
+            # Calls in flight end by themselves: gRPC's grace after that age has no bound.
+            *([("grpc.max_connection_age_ms", round(age_s * 1000))] if age_s else ()),
         )
     )
     servicer = InferenceServicer(service)
-    add_GRPCInferenceServiceServicer_to_server(servicer, server)
+    register(servicer, server)
     healths = health_aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healths, server)
     names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)

@@ -6,11 +6,12 @@ import sys
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ENV_PREFIX = "KEEPWARM_"
+LIST = tuple[str, ...]
 # Flags of KServe whose user must not believe that they have an effect.
 REFUSED = ("ssl_certfile", "ssl_keyfile")
 
@@ -19,7 +20,12 @@ class ServerSettings(BaseSettings):
     """What every keepwarm server can be told; a flag wins over its environment variable."""
 
     model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, frozen=True, extra="forbid", protected_namespaces=()
+        env_prefix=ENV_PREFIX,
+        frozen=True,
+        extra="forbid",
+        protected_namespaces=(),
+        # Variables hold plain text; a list in one is split by `_listed`, not read as JSON.
+        enable_decoding=False,
     )
     command: ClassVar[str] = "keepwarm"
     description: ClassVar[str] = "A keepwarm server."
@@ -43,6 +49,13 @@ class ServerSettings(BaseSettings):
     grpc_max_send_message_length: int = Field(
         8 * 2**20, description="Largest gRPC message sent, in bytes.", ge=1024
     )
+    grpc_max_connection_age_s: float | None = Field(
+        None,
+        description="Longest life of a gRPC connection, in seconds, calls in flight excepted; "
+        "clients then ask DNS again and find new pods. For a headless Service (Standard mode); "
+        "None is no bound.",
+        gt=0,
+    )
     max_timeout_s: float = Field(
         300.0,
         description="Longest time a request may take, in seconds; a caller can only ask for less.",
@@ -61,6 +74,15 @@ class ServerSettings(BaseSettings):
     log_level: str = Field(
         "info", description="debug, info, warning or error.", pattern="^(debug|info|warning|error)$"
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _listed(cls, value: Any, info: ValidationInfo) -> Any:
+        """A variable names the values of a repeatable flag with commas or white space between."""
+        field = cls.model_fields[info.field_name or ""]
+        if isinstance(value, str) and field.annotation == LIST:
+            return tuple(value.replace(",", " ").split())
+        return value
 
     @classmethod
     def from_args(
@@ -98,7 +120,7 @@ class ServerSettings(BaseSettings):
                     "%", "%%"
                 ),
                 metavar=_metavar(field.annotation),
-                **_boolean(field.annotation),
+                **_action(field.annotation),
             )
         accepted = parser.add_argument_group("flags of KServe that are accepted without effect")
         for parent in parents:
@@ -129,10 +151,14 @@ def _sentence(problem: ErrorDetails) -> str:
     return f"{flag}: {problem['msg']} (got {problem['input']!r:.60})"
 
 
-def _boolean(annotation: Any) -> dict[str, Any]:
-    """A boolean flag may stand alone: `--flag` is `--flag true`."""
-    return {"nargs": "?", "const": "true"} if annotation in (bool, bool | None) else {}
+def _action(annotation: Any) -> dict[str, Any]:
+    """A boolean flag may stand alone: `--flag` is `--flag true`. A list's flag is repeatable."""
+    if annotation in (bool, bool | None):
+        return {"nargs": "?", "const": "true"}
+    return {"action": "append"} if annotation == LIST else {}
 
 
 def _metavar(annotation: Any) -> str:
+    if annotation == LIST:
+        return "STR, REPEATABLE"
     return str(getattr(annotation, "__name__", annotation)).upper().replace(" | NONE", "")

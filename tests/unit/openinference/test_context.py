@@ -130,3 +130,36 @@ def test_whatever_comes_only_printable_ascii_travels(headers):
     for value in from_headers(headers, 0).forwarded().values():
         assert value.isascii()
         assert value.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("headers", "api_key"),
+    [
+        ({"authorization": "Bearer kw_a_b"}, "kw_a_b"),
+        ({"authorization": "bearer  kw_a_b "}, "kw_a_b"),
+        ({"x-api-key": "kw_a_b"}, "kw_a_b"),
+        ({"authorization": "Bearer one", "x-api-key": "other"}, "one"),
+        ({"authorization": "Basic abc", "x-api-key": "kw_a_b"}, "kw_a_b"),
+        ({"authorization": "Basic abc"}, None),
+        ({}, None),
+    ],
+)
+def test_an_api_key_comes_in_and_is_neither_shown_nor_sent_on(headers, api_key):
+    context = from_headers(headers, 0)
+    assert context.caller.api_key == api_key
+    assert "kw_a_b" not in repr(context)
+    assert set(context.forwarded()) == set(context.returned()) == {"x-request-id"}
+
+
+@pytest.mark.parametrize(("header", "priority"), [("7", 7), ("-3", -3), ("", 0), ("99999", 0)])
+def test_a_priority_travels_and_an_unusable_one_is_none(header, priority):
+    context = from_headers({"x-keepwarm-priority": header}, 0)
+    assert context.priority == priority
+    assert from_headers(context.forwarded(), 0).priority == priority
+
+
+def test_what_a_stage_says_goes_back_and_not_on():
+    context = from_headers({"x-request-id": "a"}, 0)
+    context.reply.headers["x-cache"] = "hit"
+    assert shortened(context, 0, 5).returned() == {"x-request-id": "a", "x-cache": "hit"}
+    assert context.forwarded() == {"x-request-id": "a"}

@@ -5,10 +5,13 @@ from openinference import errors
 from openinference.errors import from_grpc_status, shown
 
 STATUSES = [
+    (errors.Waking, 202, StatusCode.UNAVAILABLE),
     (errors.InvalidInput, 400, StatusCode.INVALID_ARGUMENT),
     (errors.Unauthenticated, 401, StatusCode.UNAUTHENTICATED),
     (errors.PermissionDenied, 403, StatusCode.PERMISSION_DENIED),
     (errors.NotFound, 404, StatusCode.NOT_FOUND),
+    (errors.SlowRequest, 408, StatusCode.DEADLINE_EXCEEDED),
+    (errors.FailedDependency, 424, StatusCode.FAILED_PRECONDITION),
     (errors.PayloadTooLarge, 413, StatusCode.RESOURCE_EXHAUSTED),
     (errors.UnsupportedEncoding, 415, StatusCode.INVALID_ARGUMENT),
     (errors.RateLimited, 429, StatusCode.RESOURCE_EXHAUSTED),
@@ -34,7 +37,7 @@ def test_the_table_above_names_every_error(every_error):
     [
         (StatusCode.INVALID_ARGUMENT, None, errors.InvalidInput),
         (StatusCode.OUT_OF_RANGE, None, errors.InvalidInput),
-        (StatusCode.FAILED_PRECONDITION, None, errors.InvalidInput),
+        (StatusCode.FAILED_PRECONDITION, None, errors.FailedDependency),
         (StatusCode.UNAUTHENTICATED, None, errors.Unauthenticated),
         (StatusCode.PERMISSION_DENIED, None, errors.PermissionDenied),
         (StatusCode.NOT_FOUND, None, errors.NotFound),

@@ -1,12 +1,13 @@
 """Every method, over the fake service, through a real connection."""
 
 import asyncio
+from contextlib import suppress
 
 import grpc
 import pytest
 from google.protobuf.empty_pb2 import Empty
 
-from openinference import v2_grpc
+from openinference import errors, grpc_servicer, v2_grpc
 from openinference.context import RequestContext
 from openinference.generation import Chunk, FinishReason
 from openinference.messages import InferRequest, bytes_tensor
@@ -58,7 +59,7 @@ async def test_a_server_tells_about_itself(stub):
     assert (server.name, server.version) == ("fake", "1.2")
     model = await stub.ModelMetadata(pb.ModelMetadataRequest(name="m"))
     assert (model.name, model.platform) == ("m", "fake")
-    assert [tensor.name for tensor in model.inputs] == ["text_input", "messages"]
+    assert [tensor.name for tensor in model.inputs] == ["text_input"]
 
 
 async def test_a_server_that_is_not_ready_says_so_without_an_error(stub, service):
@@ -215,11 +216,21 @@ async def test_a_very_long_name_does_not_make_a_message_too_long_to_send(stub):
     assert failure.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_bytes_that_are_no_request_end_the_stream_with_invalid_argument(channel):
+async def test_bytes_that_are_no_request_are_an_error_in_the_stream_which_goes_on(channel):
     call = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
-    failure = await _failure(anext(aiter(call(iter([b"\xff\xff"])))))
+    messages = iter([b"\xff\xff", INFER.SerializeToString()])
+    answers = [pb.ModelStreamInferResponse.FromString(raw) async for raw in call(messages)]
+    (told,) = [answer.error_message for answer in answers if answer.error_message]
+    assert told == "a message of the stream is not a ModelInferRequest"
+    assert len(answers) == 3
+
+
+@pytest.mark.parametrize("method", ["ModelInfer", "ModelReady", "ModelMetadata"])
+async def test_bytes_that_are_no_request_are_an_invalid_argument(channel, method):
+    call = channel.unary_unary(f"/inference.GRPCInferenceService/{method}")
+    failure = await _failure(call(b"\xff\xff"))
     assert failure.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert failure.details() == "a message of the stream is not a ModelInferRequest"
+    assert failure.details().startswith(f"the request is not a {method}")
 
 
 async def test_context_comes_from_metadata_and_goes_back_in_the_trailer(stub, service):
@@ -234,6 +245,39 @@ async def test_context_comes_from_metadata_and_goes_back_in_the_trailer(stub, se
     assert service.context == RequestContext("abc", None, TRACEPARENT, "s=1", "acme")
     trailing = dict(await call.trailing_metadata())
     assert trailing == {"x-request-id": "abc", "traceparent": TRACEPARENT}
+
+
+@pytest.mark.parametrize("strict", ["true", "false"])
+@pytest.mark.parametrize("script", [None, [errors.Unavailable("the engine is full")]])
+async def test_what_a_stage_says_goes_back_in_the_trailer(stub, service, script, strict):
+    service.script, service.reply_headers = script, {"x-cache": "miss"}
+    unary = stub.ModelInfer(INFER)
+    stream = stub.ModelStreamInfer(iter([INFER]), metadata=(("triton_grpc_error", strict),))
+    with suppress(grpc.aio.AioRpcError):
+        await unary
+    with suppress(grpc.aio.AioRpcError):
+        assert [answer async for answer in stream]
+    for call in (unary, stream):
+        assert dict(await call.trailing_metadata())["x-cache"] == "miss"
+
+
+async def test_a_service_knows_the_address_and_the_key(stub, service):
+    await stub.ModelInfer(INFER, metadata=(("authorization", "Bearer kw_a_b"),))
+    caller = service.context.caller
+    assert (caller.address, caller.api_key, caller.route) == ("127.0.0.1", "kw_a_b", "ModelInfer")
+
+
+@pytest.mark.parametrize(
+    ("peer", "address"),
+    [
+        ("ipv4:10.0.0.1:4711", "10.0.0.1"),
+        ("ipv6:%5B::1%5D:4711", "::1"),
+        ("ipv6:[fe80::1]:4711", "fe80::1"),
+        ("unix:/tmp/s", ""),
+    ],
+)
+def test_the_address_is_read_from_grpcs_name_of_a_peer(peer, address):
+    assert grpc_servicer._address(peer) == address
 
 
 async def test_an_unusable_timeout_is_invalid_argument(stub):

@@ -135,6 +135,17 @@ async def test_a_signal_lets_a_grpc_stream_finish_and_the_exit_status_is_0(start
     assert await server.process.wait() == 0
 
 
+async def test_an_old_grpc_connection_ends_and_its_stream_does_not(start):
+    server = await start("finish", "--grpc_max_connection_age_s=0.2")
+    answers = aiter(server.stub.ModelStreamInfer(iter([INFER])))
+    await anext(answers)
+    while (state := server.channel.get_state()) is grpc.ChannelConnectivity.READY:
+        await server.channel.wait_for_state_change(state)
+    server.signal()
+    rest = [each.infer_response.raw_output_contents[0][4:] async for each in answers]
+    assert rest == [b"ready=False", b"done"]
+
+
 async def test_while_draining_health_is_not_serving_and_new_calls_are_refused(start, client):
     server = await start("hang", "--drain_s=60")
     watch = aiter(server.health.Watch(health_pb2.HealthCheckRequest()))

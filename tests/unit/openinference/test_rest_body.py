@@ -1,3 +1,4 @@
+import asyncio
 import gzip
 import zlib
 
@@ -5,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openinference.errors import ClientLeft, InvalidInput, PayloadTooLarge, UnsupportedEncoding
+from openinference.errors import (
+    ClientLeft,
+    InvalidInput,
+    PayloadTooLarge,
+    SlowRequest,
+    UnsupportedEncoding,
+)
 from openinference.rest import _body
 
 MAX = 1000
@@ -35,6 +42,7 @@ async def test_parts_are_joined():
     assert await _read(b"Hel", b"", b"lo") == b"Hello"
     assert await _read(b"") == b""
     assert await _read(b"x" * MAX, content_encoding="identity") == b"x" * MAX
+    assert await _read(b"x", content_encoding="") == b"x"
 
 
 async def test_a_declared_length_over_the_limit_is_refused_before_reading():
@@ -56,6 +64,32 @@ async def test_a_client_that_leaves_in_the_middle_is_told_apart():
         await _read(b"Hel", None)
 
 
+async def test_a_body_that_stalls_is_given_up(monkeypatch):
+    monkeypatch.setattr(_body, "BODY_S", 0.01)
+    sender = Sender(b"Hel", b"lo")
+
+    async def receive():
+        if sender.taken == 1:
+            await asyncio.Event().wait()
+        return await sender()
+
+    with pytest.raises(SlowRequest, match="the body was not whole"):
+        await _body.read({}, receive, MAX)
+
+
+async def test_a_long_body_may_take_longer_than_a_short_one(monkeypatch):
+    monkeypatch.setattr(_body, "BODY_S", 0.0)
+    monkeypatch.setattr(_body, "MIN_BYTES_PER_S", 0.001)
+    sender = Sender(b"Hel", b"lo")
+
+    async def receive():
+        if sender.taken == 1:
+            await asyncio.sleep(0.01)
+        return await sender()
+
+    assert await _body.read({}, receive, MAX) == b"Hello"
+
+
 @pytest.mark.parametrize(
     ("encoding", "compress"),
     [
@@ -70,7 +104,7 @@ async def test_compressed_bodies_are_undone(encoding, compress):
     assert await _read(body[:9], body[9:], content_encoding=encoding) == b"Hello" * 200
 
 
-@pytest.mark.parametrize("encoding", ["br", "zstd", "", "gzip, gzip", "x" * 999])
+@pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip", "x" * 999])
 async def test_other_encodings_are_refused_with_the_allowed_ones(encoding):
     with pytest.raises(UnsupportedEncoding, match="allowed: gzip, deflate"):
         await _read(b"x", content_encoding=encoding)

@@ -241,6 +241,26 @@ async def test_request_id_and_traceparent_come_back(rest, service, path, body):
     assert service.context == RequestContext("abc", None, TRACEPARENT, None, "acme")
 
 
+@ALL
+async def test_what_a_stage_says_goes_back_with_answers_and_errors(rest, service, path, body):
+    service.reply_headers = {"ratelimit": '"requests";r=1;t=2', "x-cache": "miss"}
+    for script in (None, [errors.Unavailable("the engine is full")]):
+        service.script = script
+        answer = await rest.post(path, json=body)
+        assert answer.headers["ratelimit"] == '"requests";r=1;t=2'
+        assert answer.headers["x-cache"] == "miss"
+
+
+@ALL
+async def test_a_service_knows_the_route_the_address_and_the_key(rest, service, path, body):
+    headers = {"x-api-key": "kw_a_b", "x-forwarded-for": "1.2.3.4", "cache-control": "no-store"}
+    await rest.post(path, json=body, headers=headers)
+    caller = service.context.caller
+    assert (caller.address, caller.forwarded_for) == ("127.0.0.1", "1.2.3.4")
+    assert (caller.api_key, caller.cache_control) == ("kw_a_b", "no-store")
+    assert path.endswith(caller.route.replace("_completions", "/completions"))
+
+
 @pytest.mark.parametrize(("method", "path"), [("GET", "/v2"), ("POST", "/v2/models/x/infer")])
 async def test_answers_and_errors_alike_have_a_request_id(rest, method, path):
     answer = await rest.request(method, path, json=INFER)

@@ -108,3 +108,15 @@ def test_nothing_is_said_about_flags_that_were_not_given(capsys):
 def test_every_flag_of_kserves_parser_is_accepted():
     known = set(Settings.parser([kserve_parser])._option_string_actions)
     assert set(kserve_parser._option_string_actions) <= known
+
+
+class Listed(ServerSettings):
+    names: tuple[str, ...] = Field((), description="Some names.")
+
+
+def test_a_list_is_a_repeatable_flag_and_a_variable_with_commas(monkeypatch):
+    assert Listed.from_args([]).names == ()
+    assert Listed.from_args(["--names=a", "--names", "b=c,d"]).names == ("a", "b=c,d")
+    monkeypatch.setenv("KEEPWARM_NAMES", "a, b=c")
+    assert Listed.from_args([]).names == ("a", "b=c")
+    assert Listed.from_args(["--names=z"]).names == ("z",)

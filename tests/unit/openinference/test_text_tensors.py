@@ -203,11 +203,30 @@ def test_an_answer_of_another_shape_is_an_internal_error(outputs):
         text_tensors.chunks(InferResponse("m", outputs))
 
 
-def test_metadata_tells_both_inputs_and_every_output():
+def test_metadata_tells_what_every_request_has_and_gets_and_names_the_rest():
     metadata = text_tensors.model_metadata("m", "p")
-    assert [tensor.name for tensor in metadata.inputs] == ["text_input", "messages"]
-    assert [tensor.name for tensor in metadata.outputs] == list(text_tensors.OUTPUTS)
+    assert [tensor.name for tensor in metadata.inputs] == ["text_input"]
+    assert [tensor.name for tensor in metadata.outputs] == ["text_output"]
     assert {tensor.shape for tensor in (*metadata.inputs, *metadata.outputs)} == {(-1,)}
+    assert "messages" in metadata.properties["input_instead_of_text_input"]
+    for name in set(text_tensors.OUTPUTS) - {"text_output"}:
+        assert name in metadata.properties["outputs_on_request"]
+
+
+def test_a_raw_body_is_one_text_answered_in_binary():
+    infer = text_tensors.raw_request("m", None, "héllo".encode())
+    assert text_tensors.generation_request(infer, stream=False).prompts == ("héllo",)
+    assert infer.parameters == {"binary_data_output": True}
+
+
+@pytest.mark.parametrize("name", ["shared_memory_region", "classification"])
+@pytest.mark.parametrize("kind", ["input", "output"])
+def test_what_another_extension_would_do_is_refused(name, kind):
+    told = {name: 1}
+    tensor = Tensor("text_input", BYTES, (1,), (b"Hi",), told if kind == "input" else {})
+    outputs = [RequestedOutput("text_output", told)] if kind == "output" else None
+    with pytest.raises(InvalidInput, match=f"{kind} .*'{name}' is not supported"):
+        text_tensors.generation_request(InferRequest("m", [tensor], outputs=outputs), stream=False)
 
 
 def test_messages_are_read_from_their_json():

@@ -1,0 +1,74 @@
+"""Sends server-sent events, and comments while there are none, so that proxies keep the stream.
+
+The status goes out with the first event; when none has come for a while, with the first comment,
+after which an error can only be an event.
+"""
+
+import asyncio
+from typing import Final
+
+from starlette.types import Send
+
+from openinference import sse
+from openinference.context import RequestContext
+
+# Below the idle timeouts of common proxies (30 s to 100 s), with one comment to lose.
+QUIET_S: Final = 10.0
+
+
+class EventSender:
+    """One stream's answer; `settle` must be awaited when no more events come."""
+
+    def __init__(self, context: RequestContext, send: Send) -> None:
+        self._context = context
+        self._send = send
+        self._loop = asyncio.get_running_loop()
+        self._sent_at = self._loop.time()
+        self._timer = self._loop.call_later(QUIET_S, self._look)
+        self._comment: asyncio.Task[None] | None = None
+        self.begun = False
+
+    async def send(self, part: bytes) -> None:
+        """Sends events; the first goes with the status 200."""
+        if self._comment is not None:
+            await self._comment
+        await self._part(part)
+
+    async def settle(self) -> None:
+        """Ends the comments."""
+        self._timer.cancel()
+        if self._comment is not None:
+            await self._comment
+
+    async def _part(self, part: bytes) -> None:
+        if not self.begun:
+            self.begun = True
+            headers = {
+                "content-type": sse.CONTENT_TYPE,
+                "cache-control": "no-cache",
+                # Nginx-like proxies buffer answers unless told.
+                "x-accel-buffering": "no",
+                **self._context.returned(),
+            }
+            await self._send(
+                {
+                    "type": "http.response.start",
+                    "status": 200,
+                    "headers": [(key.encode(), value.encode()) for key, value in headers.items()],
+                }
+            )
+        await self._send({"type": "http.response.body", "body": part, "more_body": True})
+        self._sent_at = self._loop.time()
+
+    def _look(self) -> None:
+        due = self._sent_at + QUIET_S
+        if due <= self._loop.time():
+            self._comment = self._loop.create_task(self._say_wait())
+            due = self._loop.time() + QUIET_S
+        self._timer = self._loop.call_at(due, self._look)
+
+    async def _say_wait(self) -> None:
+        try:
+            await self._part(sse.comment(self._context.reply.note or "waiting for the model"))
+        finally:
+            self._comment = None

@@ -1,0 +1,144 @@
+"""HTTP/1.1 as strict as RFC 9112 asks, and with an end: uvicorn's httptools protocol, bounded.
+
+uvicorn bounds neither the size of a request's head nor the time a client takes for it, takes any
+Host, answers what is not HTTP in plain text, and reads on for ever after an early answer.
+"""
+
+import asyncio
+import re
+from typing import Any, Final
+
+import httptools
+import orjson
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+# Request line and headers together; what proxies and servers commonly take is 8 to 64 KiB.
+MAX_HEAD_BYTES: Final = 64 * 2**10
+# A head must be whole after this many seconds.
+HEAD_S: Final = 20.0
+# What a client still sends after it was answered is read for this long, so that it can read the
+# answer (RFC 9112 9.6), and then cut off.
+LINGER_S: Final = 5.0
+
+# RFC 3986 3.2.2: an IP literal or a registered name, and a port; it may be empty (RFC 9112 3.2).
+_HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+,;=%-]*)(:[0-9]*)?", re.ASCII)
+
+
+class StrictHttpProtocol(HttpToolsProtocol):
+    """One connection; give it to uvicorn as `http`."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._in_head = False
+        self._in_message = False
+        self._head_bytes = 0
+        self._refusal = (400, "the request is not valid HTTP/1.1")
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._arm(self.timeout_keep_alive)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        if not self._in_message:
+            self._disarm()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._refuse(*self._refusal)
+            return
+        except httptools.HttpParserUpgrade:
+            # An offer of another protocol may be ignored (RFC 9110 7.8).
+            pass
+        if self._in_head:
+            # The parser gives a header out when it is whole, so an endless one is counted here.
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(*_HEAD_TOO_LARGE)
+                return
+        if self._in_message or self.cycle is None or self.cycle.response_complete:
+            if self._timer is None:
+                self._arm(HEAD_S)
+        else:
+            self._disarm()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head = self._in_message = True
+        self._head_bytes = 0
+
+    def on_headers_complete(self) -> None:
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > (
+            MAX_HEAD_BYTES
+        ):
+            self._refusal = _HEAD_TOO_LARGE
+            raise ValueError
+        hosts = [value for name, value in self.headers if name == b"host"]
+        if len(hosts) > 1 or not all(map(_HOST.fullmatch, hosts)):
+            self._refusal = (400, "header Host must be one host and port")
+            raise ValueError
+        if not hosts and self.parser.get_http_version() != "1.0":
+            self._refusal = (400, "header Host is missing")
+            raise ValueError
+        self._in_head = False
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._in_message = False
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._in_message and not self._in_head:
+            self._arm(LINGER_S)
+
+    def _arm(self, seconds: float) -> None:
+        self._disarm()
+        self._timer = self.loop.call_later(seconds, self._stalled)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _stalled(self) -> None:
+        """The client has not sent in time what it owes."""
+        self._timer = None
+        if self.flow.read_paused:
+            # It is we who do not read: an earlier request of this connection is being answered.
+            self._arm(HEAD_S)
+        elif self._in_head:
+            self._refuse(408, f"the request's head was not whole after {HEAD_S:g} seconds")
+        elif self._in_message and not self.cycle.response_complete:
+            # The body's reader has a limit of its own.
+            self._arm(HEAD_S)
+        else:
+            self.transport.close()
+
+    def _refuse(self, status: int, message: str) -> None:
+        """Answers what is not a request, and closes; answers still owed go out first."""
+        if self.transport.is_closing():
+            return
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete and not cycle.more_body:
+            cycle.keep_alive = False
+            self.flow.pause_reading()
+            return
+        body = orjson.dumps({"error": message})
+        head = [STATUS_LINE[status]]
+        for name, value in self.server_state.default_headers:
+            head += [name, b": ", value, b"\r\n"]
+        head.append(
+            b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+            % len(body)
+        )
+        self.transport.write(b"".join([*head, body]))
+        self.transport.close()
+
+
+_HEAD_TOO_LARGE: Final = (431, f"the request's head is over the limit of {MAX_HEAD_BYTES} bytes")
