@@ -16,14 +16,16 @@ from vllm import SamplingParams
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.exceptions import GracefulHTTPError, VLLMClientError
 from vllm.inputs import TextPrompt
+from vllm.lora.request import LoRARequest
 from vllm.outputs import CompletionOutput
 from vllm.platforms import current_platform
 from vllm.renderers.params import ChatParams
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
+from vllm.v1.metrics.stats import RequestStateStats
 
-from openinference.errors import InternalError, InvalidInput, Unavailable
+from openinference.errors import InternalError, InvalidInput, Reason, Unavailable
 from openinference.generation import (
     Chunk,
     Conversation,
@@ -32,9 +34,10 @@ from openinference.generation import (
     Prompt,
 )
 from openinference.sampling import SamplingParams as Sampling
+from vllm_predictor.adapters import Adapter
 from vllm_predictor.settings import PredictorSettings
 
-# After this many seconds a full queue is worth another try; measured times come with overload work.
+# After this many seconds another try makes sense: prompts in the queue are soon computed.
 BUSY_RETRY_S = 1.0
 SHUTDOWN_S = 1.0
 
@@ -57,19 +60,48 @@ class Engine:
         # Nothing is in flight after a drain; vLLM's default waits 5 s for a process that idles.
         self._llm.shutdown(timeout=SHUTDOWN_S)
 
+    async def load_adapter(self, adapter: Adapter) -> None:
+        """Loads a LoRA adapter; raises Unavailable when the engine is dead, else what vLLM says."""
+        try:
+            loaded = await self._llm.add_lora(_lora_request(adapter))
+        except EngineDeadError:
+            raise Unavailable("the engine has ended", retry_after_s=BUSY_RETRY_S) from None
+        if not loaded:
+            raise InternalError
+
+    async def unload_adapter(self, adapter: Adapter) -> None:
+        """Forgets a LoRA adapter; one that is not loaded is no error."""
+        with contextlib.suppress(EngineDeadError):
+            await self._llm.remove_lora(adapter.number)
+
     async def generate(
-        self, request: GenerationRequest, request_id: str, *, traceparent: str | None = None
+        self,
+        request: GenerationRequest,
+        request_id: str,
+        *,
+        adapter: Adapter | None = None,
+        traceparent: str | None = None,
+        on_scheduled: Callable[[float], None] | None = None,
     ) -> AsyncGenerator[Chunk, None]:
         """The chunks that answer `request`; closing the generator aborts it in the engine.
 
-        Raises InvalidInput for what the model cannot take, Unavailable when the engine is full or
-        dead.
+        `on_scheduled` is told, with each prompt's first output, how many seconds it waited in the
+        engine's queue. Raises InvalidInput for what the model cannot take, Unavailable when the
+        engine is full or dead.
         """
         self._admit(request)
         # Callers may repeat an x-request-id; the engine must not see it twice at a time.
         engine_id = f"{request_id}-{next(self._numbers)}"
         sources = [
-            self._generate_one(prompt, number, request, f"{engine_id}-{number}", traceparent)
+            self._generate_one(
+                prompt,
+                number,
+                request,
+                f"{engine_id}-{number}",
+                adapter=adapter,
+                traceparent=traceparent,
+                on_scheduled=on_scheduled,
+            )
             for number, prompt in enumerate(request.prompts)
         ]
         source = sources[0] if len(sources) == 1 else _merged(sources)
@@ -81,7 +113,7 @@ class Engine:
         try:
             self._llm.check_admission(request.sequences)
         except GracefulHTTPError:
-            raise Unavailable("the engine is full", retry_after_s=BUSY_RETRY_S) from None
+            raise _full() from None
 
     async def _generate_one(
         self,
@@ -89,7 +121,10 @@ class Engine:
         number: int,
         request: GenerationRequest,
         engine_id: str,
+        *,
+        adapter: Adapter | None,
         traceparent: str | None,
+        on_scheduled: Callable[[float], None] | None,
     ) -> AsyncGenerator[Chunk, None]:
         rendered = await self._render(prompt)
         prompt_tokens = len(rendered["prompt_token_ids"])
@@ -108,10 +143,14 @@ class Engine:
                 rendered,
                 _vllm_sampling(sampling, sampling.n // copies, room, stream=request.stream),
                 engine_id,
+                lora_request=_lora_request(adapter) if adapter else None,
                 trace_headers={"traceparent": traceparent} if traceparent else None,
             )
             async with aclosing(outputs):
                 async for output in outputs:
+                    if on_scheduled is not None and output.metrics is not None:
+                        on_scheduled(_queued_s(output.metrics))
+                        on_scheduled = None
                     for choice in output.outputs:
                         counted[choice.index] += len(choice.token_ids)
                         if not choice.text and choice.finish_reason is None:
@@ -127,7 +166,7 @@ class Engine:
         except VLLMClientError as error:
             raise InvalidInput(str(error)) from None
         except GracefulHTTPError:
-            raise Unavailable("the engine is full", retry_after_s=BUSY_RETRY_S) from None
+            raise _full() from None
         except EngineDeadError:
             raise Unavailable("the engine has ended", retry_after_s=BUSY_RETRY_S) from None
 
@@ -162,15 +201,25 @@ def build(settings: PredictorSettings, on_config: Callable[[], None]) -> Engine:
         dtype="float32" if on_cpu and dtype == "auto" else dtype,
         max_model_len=settings.max_model_len,
         max_num_seqs=settings.max_num_seqs,
-        max_num_queued_reqs=settings.max_num_queued_reqs,
+        max_num_batched_tokens=settings.max_num_batched_tokens,
+        enable_prefix_caching=settings.enable_prefix_caching,
+        kv_cache_dtype=settings.kv_cache_dtype,
         max_num_queued_tokens=settings.max_num_queued_tokens,
         enforce_eager=on_cpu if eager is None else eager,
         gpu_memory_utilization=settings.gpu_memory_utilization,
+        enable_lora=settings.serves_adapters,
+        max_loras=min(settings.max_adapters, settings.max_adapters_per_batch),
+        max_cpu_loras=settings.max_adapters,
+        max_lora_rank=settings.max_adapter_rank,
         use_tqdm_on_load=False,
     )
     config = args.create_engine_config()
     on_config()
     return Engine(AsyncLLM.from_vllm_config(config))
+
+
+def _lora_request(adapter: Adapter) -> LoRARequest:
+    return LoRARequest(adapter.engine_name, adapter.number, str(adapter.folder))
 
 
 def _vllm_sampling(sampling: Sampling, n: int, room: int, *, stream: bool) -> SamplingParams:
@@ -191,6 +240,19 @@ def _vllm_sampling(sampling: Sampling, n: int, room: int, *, stream: bool) -> Sa
         skip_special_tokens=sampling.skip_special_tokens,
         seed=sampling.seed,
         output_kind=RequestOutputKind.DELTA if stream else RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def _queued_s(stats: RequestStateStats) -> float:
+    """From the engine's queue to its first step; both stamps are of the engine's own clock."""
+    return max(0.0, float(stats.scheduled_ts) - float(stats.queued_ts))
+
+
+def _full() -> Unavailable:
+    return Unavailable(
+        f"the engine has too many prompt tokens waiting; try again in {BUSY_RETRY_S:g} s",
+        retry_after_s=BUSY_RETRY_S,
+        reason=Reason.FULL,
     )
 
 

@@ -4,18 +4,24 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from openinference import text_tensors
-from openinference.context import RequestContext
-from openinference.errors import Unavailable
+from openinference.context import QUEUE_TIME, RequestContext
+from openinference.errors import Reason, Unavailable
 from openinference.generation import Chunk, GenerationRequest, collect
-from openinference.messages import ModelMetadata
+from openinference.messages import ModelMetadata, ModelState, ModelStatus
 from openinference.sampling import SamplingParams
 from openinference.server.lifecycle import Lifecycle
 from openinference.service import check_model, server_metadata
-from vllm_predictor import engine_events
+from vllm_predictor import engine_events, weights
+from vllm_predictor.adapter_files import Catalog, parse_fixed
+from vllm_predictor.adapter_metrics import count_request
+from vllm_predictor.adapters import Adapters
+from vllm_predictor.admission import Admission
 from vllm_predictor.settings import PredictorSettings
 from vllm_predictor.startup import Phase, Startup
 
@@ -25,7 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("vllm_predictor")
 
 POLL_S = 0.2
-# Until start times are measured and kept, a caller of a starting predictor is told this.
+# The transformer tells its callers what it has measured; this is for direct callers.
 STARTING_RETRY_S = 10.0
 
 
@@ -41,9 +47,17 @@ class PredictorService:
         self._startup = startup
         self._lifecycle = lifecycle
         self._engine: Engine | None = None
+        self._adapters: Adapters | None = None
+        self._catalog = Catalog(parse_fixed(settings.adapters), settings.adapters_dir)
+        self._weights_id = ""
+        self._admission = Admission(settings.admitted_sequences)
         self.max_timeout_s: float | None = settings.max_timeout_s
-        self.models: Sequence[str] = (settings.model_name,)
         self.metadata = server_metadata("keepwarm-predictor")
+
+    @property
+    def models(self) -> Sequence[str]:
+        """The model and the adapters that can be asked for now."""
+        return (self._settings.model_name, *self._catalog.names())
 
     async def run(self) -> None:
         """Starts the engine, warms it up, and watches it; raises EngineEnded when it dies."""
@@ -51,6 +65,14 @@ class PredictorService:
         try:
             self._startup.enter(Phase.WARMUP, time.monotonic())
             await self._warm_up(engine)
+            self._weights_id = await asyncio.to_thread(weights.weights_id, self._settings.model_dir)
+            self._adapters = Adapters(
+                engine,
+                self._catalog,
+                most=self._settings.max_adapters,
+                max_rank=self._settings.max_adapter_rank,
+            )
+            await self._adapters.preload()
             self._startup.finish(time.monotonic())
             self._engine = engine
             while not engine.is_dead:  # noqa: ASYNC110 (vLLM offers a flag, no event)
@@ -93,7 +115,7 @@ class PredictorService:
     async def _warm_up(self, engine: "Engine") -> None:
         """One prompt through prefill and decode: kernels, graphs and caches are touched once."""
         request = GenerationRequest(
-            self.models[0],
+            self._settings.model_name,
             ("Hello",),
             SamplingParams(max_tokens=4, temperature=0.0, ignore_eos=True),
             stream=False,
@@ -107,26 +129,101 @@ class PredictorService:
         return self._engine is not None and not self._lifecycle.draining
 
     async def is_model_ready(self, model: str, version: str | None) -> bool:
-        check_model(self.models, model, version)
-        return await self.is_ready()
+        self._check_model(model, version)
+        broken = self._adapters is not None and self._adapters.failed(model)
+        return await self.is_ready() and not broken
 
     async def model_metadata(self, model: str, version: str | None) -> ModelMetadata:
-        check_model(self.models, model, version)
-        return text_tensors.model_metadata(model, platform="vllm")
+        self._check_model(model, version)
+        properties = {"weights_id": self._weights_id}
+        if model != self._settings.model_name:
+            digest = self._adapters.weights_id(model) if self._adapters else None
+            properties = {
+                "base_model": self._settings.model_name,
+                "weights_id": f"{self._weights_id}-{digest or 'not-loaded'}",
+                "loaded": str(digest is not None).lower(),
+            }
+        return replace(text_tensors.model_metadata(model, platform="vllm"), properties=properties)
+
+    async def model_status(self, model: str, version: str | None) -> ModelStatus:
+        self._check_model(model, version)
+        if self._engine is not None:
+            return ModelStatus(ModelState.READY)
+        if self._startup.phase is None:
+            return ModelStatus(ModelState.STOPPED)
+        elapsed_s = time.monotonic() - self._startup.began
+        return ModelStatus(ModelState.STARTING, self._startup.phase, elapsed_s)
 
     def generate(
         self, request: GenerationRequest, version: str | None, context: RequestContext
     ) -> AsyncGenerator[Chunk, None]:
-        check_model(self.models, request.model, version)
-        if self._engine is None:
+        self._check_model(request.model, version)
+        engine, adapters = self._engine, self._adapters
+        if engine is None or adapters is None:
             phase = self._startup.phase
             raise Unavailable(
                 f"model '{request.model}' is starting (phase {phase})"
                 if phase
                 else f"model '{request.model}' has stopped",
                 retry_after_s=STARTING_RETRY_S,
+                reason=Reason.STARTING if phase else None,
+                phase=phase,
             )
-        return self._engine.generate(request, context.request_id, traceparent=context.traceparent)
+        chunks = (
+            engine.generate(
+                request,
+                context.request_id,
+                traceparent=context.traceparent,
+                on_scheduled=_noted_in(context),
+            )
+            if request.model == self._settings.model_name
+            else _with_adapter(engine, adapters, request, context)
+        )
+        return self._admitted(request, chunks)
+
+    async def _admitted(
+        self, request: GenerationRequest, chunks: AsyncGenerator[Chunk, None]
+    ) -> AsyncGenerator[Chunk, None]:
+        """`chunks`, whose sequences count as being in the engine from before the first."""
+        self._admission.enter(request.sequences, time.monotonic())
+        try:
+            async with aclosing(chunks):
+                async for chunk in chunks:
+                    yield chunk
+        finally:
+            self._admission.leave(request.sequences, time.monotonic())
+
+    def _check_model(self, model: str, version: str | None) -> None:
+        known = model == self._settings.model_name or self._catalog.find(model) is not None
+        check_model((model,) if known else (), model, version)
+
+
+async def _with_adapter(
+    engine: "Engine", adapters: Adapters, request: GenerationRequest, context: RequestContext
+) -> AsyncGenerator[Chunk, None]:
+    """The chunks of an adapter, which stays in the engine until the last one."""
+    with count_request(request.model) as count:
+        async with adapters.lease(request.model) as adapter:
+            source = engine.generate(
+                request,
+                context.request_id,
+                adapter=adapter,
+                traceparent=context.traceparent,
+                on_scheduled=_noted_in(context),
+            )
+            async with aclosing(source):
+                async for chunk in source:
+                    count(chunk)
+                    yield chunk
+
+
+def _noted_in(context: RequestContext) -> Callable[[float], None]:
+    """Tells the caller how long its request waited in the engine's queue."""
+
+    def note(queued_s: float) -> None:
+        context.reply.headers[QUEUE_TIME] = f"{queued_s * 1e3:.0f}"
+
+    return note
 
 
 def _settle(

@@ -38,8 +38,12 @@ class FakeEngine:
         assert self.may_load.wait(30)
         return self
 
-    async def generate(self, request, request_id, *, traceparent=None):
+    async def generate(
+        self, request, request_id, *, adapter=None, traceparent=None, on_scheduled=None
+    ):
         self.calls.append((request, request_id, traceparent))
+        if on_scheduled:
+            on_scheduled(0.25)
         yield Chunk(0, "Hello", 1, 1, FinishReason.EOS)
 
     def shutdown(self):
@@ -84,8 +88,16 @@ def startup():
 
 
 @pytest.fixture
-def service(startup, life):
-    return PredictorService(PredictorSettings(model_name="m"), startup, life)
+def model_dir(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture
+def service(startup, life, model_dir):
+    return PredictorService(PredictorSettings(model_name="m", model_dir=model_dir), startup, life)
 
 
 @pytest.fixture
@@ -107,6 +119,10 @@ async def test_while_it_starts_a_model_is_not_ready_and_answers_503_with_the_pha
     with pytest.raises(errors.Unavailable, match=r"^model 'm' is starting \(phase import\)$") as e:
         service.generate(REQUEST, None, CONTEXT)
     assert e.value.retry_after_s
+    assert (e.value.reason, e.value.phase) == (errors.Reason.STARTING, "import")
+    status = await service.model_status("m", None)
+    assert (status.state, status.phase) == ("starting", "import")
+    assert status.elapsed_s > 0
 
 
 async def test_the_phases_follow_the_engine(service, startup, engine, tmp_path):
@@ -136,6 +152,33 @@ async def test_a_warmed_up_engine_answers(service, engine, running):
     warm_up, request = engine.calls
     assert warm_up[0].sampling.temperature == 0
     assert request == (REQUEST, "abc", "trace")
+
+
+async def test_a_ready_model_says_so_and_how_long_the_engine_made_it_wait(service, running):
+    context = RequestContext("abc")
+    assert [chunk.text async for chunk in service.generate(REQUEST, None, context)] == ["Hello"]
+    assert context.reply.headers == {"x-keepwarm-queue-ms": "250"}
+    assert (await service.model_status("m", None)).state == "ready"
+
+
+async def test_a_full_engine_refuses_before_the_first_chunk(startup, life, engine, model_dir):
+    settings = PredictorSettings(model_name="m", model_dir=model_dir, max_num_queued_reqs=2)
+    service = PredictorService(settings, startup, life)
+    engine.may_load.set()
+    task = asyncio.create_task(service.run())
+    while await startup.entered.get() is not None:
+        pass
+    open_streams = [service.generate(REQUEST, None, CONTEXT) for _ in range(3)]
+    for stream in open_streams[:2]:
+        await anext(stream)
+    with pytest.raises(errors.Unavailable, match=r"^the engine is full: 2 sequences") as e:
+        await anext(open_streams[2])
+    assert e.value.reason is errors.Reason.FULL
+    assert e.value.retry_after_s >= 1
+    await open_streams[0].aclose()
+    assert [chunk.text async for chunk in service.generate(REQUEST, None, CONTEXT)] == ["Hello"]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_while_it_drains_it_is_not_ready_and_still_answers(service, life, running):

@@ -27,6 +27,9 @@ def test_the_flags_that_kserves_controller_injects_are_read():
     [
         (["--model_dir=/models/a"], "model_dir", Path("/models/a")),
         (["--max_model_len=2048"], "max_model_len", 2048),
+        (["--max_num_batched_tokens=4096"], "max_num_batched_tokens", 4096),
+        (["--enable_prefix_caching=false"], "enable_prefix_caching", False),
+        (["--kv_cache_dtype=fp8"], "kv_cache_dtype", "fp8"),
         (["--max_num_queued_reqs=8"], "max_num_queued_reqs", 8),
         (["--enforce_eager"], "enforce_eager", True),
         (["--enforce_eager=false"], "enforce_eager", False),
