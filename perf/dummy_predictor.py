@@ -15,9 +15,8 @@ import uvloop
 from openinference import text_tensors
 from openinference.context import RequestContext
 from openinference.generation import Chunk, FinishReason, GenerationRequest
-from openinference.grpc_servicer import InferenceServicer
+from openinference.grpc_servicer import InferenceServicer, register
 from openinference.messages import ModelMetadata, ServerMetadata
-from openinference.proto.inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 from openinference.service import check_model
 
 ANSWER = " Paris is the capital of France, on the Seine; two million people live in it."
@@ -65,7 +64,7 @@ class DummyService:
 async def serve(model: str, port: int) -> None:
     """Serves until the process is ended."""
     server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
-    add_GRPCInferenceServiceServicer_to_server(InferenceServicer(DummyService(model)), server)
+    register(InferenceServicer(DummyService(model)), server)
     server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()
     # The less this takes of the core it shares with the driver, the more is left to load with.

@@ -15,13 +15,11 @@ from starlette.applications import Starlette
 from openinference import text_tensors
 from openinference.errors import ServingError
 from openinference.generation import Chunk, FinishReason
-from openinference.grpc_servicer import InferenceServicer
-from openinference.messages import ServerMetadata
-from openinference.proto.inference_pb2_grpc import (
-    GRPCInferenceServiceStub,
-    add_GRPCInferenceServiceServicer_to_server,
-)
+from openinference.grpc_servicer import InferenceServicer, register
+from openinference.messages import ModelState, ModelStatus, ServerMetadata
+from openinference.proto.inference_pb2_grpc import GRPCInferenceServiceStub
 from openinference.server import app as server_app
+from openinference.server.http_protocol import StrictHttpProtocol
 from openinference.service import check_model
 
 MAX_BODY_BYTES = 4096
@@ -44,7 +42,9 @@ class FakeService:
         self.max_timeout_s = None
         self.live = True
         self.ready = True
+        self.status = ModelStatus(ModelState.READY)
         self.script = None
+        self.reply_headers = {}
         self.calls = []
         self.began = asyncio.Event()
         self.ended = asyncio.Event()
@@ -80,8 +80,13 @@ class FakeService:
         check_model(self.models, model, version)
         return text_tensors.model_metadata(model, platform="fake")
 
+    async def model_status(self, model, version):
+        check_model(self.models, model, version)
+        return self.status
+
     def generate(self, request, version, context) -> AsyncGenerator[Chunk, None]:
         self.calls.append((request, version, context))
+        context.reply.headers.update(self.reply_headers)
         check_model(self.models, request.model, version)
         return self._play(request)
 
@@ -133,7 +138,9 @@ async def rest(app):
 async def rest_address(app):
     """Host and port of a uvicorn that serves the app."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
+    server = uvicorn.Server(
+        uvicorn.Config(app, http=StrictHttpProtocol, ws="none", log_config=None, lifespan="off")
+    )
     task = asyncio.create_task(server.serve(sockets=[listener]))
     yield listener.getsockname()
     server.should_exit = server.force_exit = True
@@ -150,7 +157,7 @@ def grpc_server():
     @asynccontextmanager
     async def start(service, grace_s=None):
         server = grpc.aio.server()
-        add_GRPCInferenceServiceServicer_to_server(InferenceServicer(service), server)
+        register(InferenceServicer(service), server)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         try:

@@ -2,16 +2,17 @@
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Final
 
 import grpc
 
+from llm_transformer.resilience.wakeup import Probe
 from openinference import errors, text_tensors, v2_grpc
-from openinference.context import REQUEST_ID, RequestContext
-from openinference.errors import InternalError, ServingError, Unavailable
+from openinference.context import QUEUE_TIME, REQUEST_ID, RequestContext
+from openinference.errors import InternalError, Reason, ServingError, Unavailable
 from openinference.generation import Chunk, GenerationRequest
-from openinference.grpc_servicer import RETRY_AFTER, STRICT_STREAM_ERRORS
+from openinference.grpc_servicer import PHASE, REASON, RETRY_AFTER, STRICT_STREAM_ERRORS
 from openinference.proto import inference_pb2 as pb
 from openinference.proto.inference_pb2_grpc import GRPCInferenceServiceStub
 
@@ -20,9 +21,16 @@ OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
+    # A half-open connection is found within 15 s. A stream's caller sends nothing after its
+    # request, and gRPC would stop asking after two pings without data.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
     ("grpc.enable_retries", 0),
+    # Over every address of the name: behind a headless Service these are the predictor's pods.
+    ("grpc.lb_policy_name", "round_robin"),
+    # A connection that ends asks DNS again, at most this often (gRPC's default is 30 s).
+    ("grpc.dns_min_time_between_resolutions_ms", 1_000),
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
 )
@@ -41,14 +49,18 @@ _TRANSPORT_STATUSES: Final = (
 class PredictorClient:
     """A client of one predictor; safe for concurrent use on one event loop."""
 
-    def __init__(self, target: str, *, tls: bool) -> None:
-        """`target` is HOST:PORT. Connects when first used."""
+    def __init__(self, target: str, *, tls: bool, stall_s: float = 60.0) -> None:
+        """`target` is HOST:PORT. Connects when first used.
+
+        `stall_s` is the longest silence within a stream, in seconds, before it counts as lost.
+        """
         self._channel = (
             grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(), options=OPTIONS)
             if tls
             else grpc.aio.insecure_channel(target, options=OPTIONS)
         )
         self._stub = GRPCInferenceServiceStub(self._channel)
+        self._stall_s = stall_s
 
     async def close(self) -> None:
         """Ends the channel; calls in flight fail."""
@@ -56,28 +68,37 @@ class PredictorClient:
 
     async def is_ready(self, model: str) -> bool:
         """Whether the predictor says that it can answer for `model`; False when out of reach."""
+        return (await self.probe(model, READY_TIMEOUT_S)).ready
+
+    async def probe(self, model: str, timeout_s: float) -> Probe:
+        """Asks whether `model` can answer; behind an activator this waits for a pod."""
+        call = self._stub.ModelReady(pb.ModelReadyRequest(name=model), timeout=timeout_s)
         try:
-            answer = await self._stub.ModelReady(
-                pb.ModelReadyRequest(name=model), timeout=READY_TIMEOUT_S
-            )
-        except grpc.aio.AioRpcError:
-            return False
-        return bool(answer.ready)
+            answer = await call
+            trailing = _metadata(await call.trailing_metadata())
+        except grpc.aio.AioRpcError as error:
+            # A predictor of ours that says no (another model's name, say) is there.
+            return Probe(ready=False, reachable=REQUEST_ID in _metadata(error.trailing_metadata()))
+        return Probe(ready=bool(answer.ready), phase=trailing.get(PHASE))
 
     async def generate(
         self, request: GenerationRequest, context: RequestContext
     ) -> AsyncGenerator[Chunk, None]:
         """The predictor's chunks; closing the generator cancels the call there.
 
-        Raises the ServingError that the predictor answered with, Unavailable when it is out of
-        reach, DeadlineExceeded at the deadline of `context`.
+        Sets `context.reply.queued_s` at the end, where the predictor tells it. Raises the
+        ServingError that the predictor answered with, Unavailable when it is out of reach or falls
+        silent, DeadlineExceeded at the deadline of `context`.
         """
         message = v2_grpc.encode_request(text_tensors.infer_request(request))
         timeout_s = context.remaining_s(asyncio.get_running_loop().time())
         metadata = tuple(context.forwarded().items())
+        answering = False
         try:
             if not request.stream:
-                answer = await self._stub.ModelInfer(message, timeout=timeout_s, metadata=metadata)
+                unary = self._stub.ModelInfer(message, timeout=timeout_s, metadata=metadata)
+                answer = await unary
+                _note_queue(context, await unary.trailing_metadata())
                 for chunk in _chunks(answer):
                     yield chunk
                 return
@@ -86,14 +107,68 @@ class PredictorClient:
                 timeout=timeout_s,
                 metadata=(*metadata, (STRICT_STREAM_ERRORS, "true")),
             )
+            watch = _StallWatch(call, self._stall_s)
             try:
                 async for response in call:
+                    watch.pause()
+                    answering = True
                     for chunk in _chunks(response.infer_response):
                         yield chunk
+                    watch.resume()
+                _note_queue(context, await call.trailing_metadata())
+            except asyncio.CancelledError:
+                if not watch.fired or _is_cancelled():
+                    raise
+                raise _lost(request.model, Reason.STALLED) from None
             finally:
+                watch.end()
                 call.cancel()
         except grpc.aio.AioRpcError as error:
-            raise serving_error(error, request.model) from None
+            problem = serving_error(error, request.model)
+            if answering and _is_unreachable(problem):
+                problem = _lost(request.model, Reason.LOST)
+            raise problem from None
+
+
+class _StallWatch:
+    """Cancels a call that has begun to answer when it is then awaited for `stall_s` in vain.
+
+    Its timer is not moved at each message, which would cost more than the message.
+    """
+
+    def __init__(self, call: Any, stall_s: float) -> None:
+        self._call = call
+        self._stall_s = stall_s
+        self._loop = asyncio.get_running_loop()
+        self._awaited_since: float | None = None
+        self._timer = self._loop.call_later(stall_s, self._look)
+        self.fired = False
+
+    def pause(self) -> None:
+        """A message has come; what takes long now is its reader."""
+        self._awaited_since = None
+
+    def resume(self) -> None:
+        """The next message is awaited."""
+        self._awaited_since = self._loop.time()
+
+    def end(self) -> None:
+        """Nothing is awaited any more."""
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        since = now if self._awaited_since is None else self._awaited_since
+        if now - since >= self._stall_s:
+            self.fired = True
+            self._call.cancel()
+        else:
+            self._timer = self._loop.call_at(since + self._stall_s, self._look)
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _once(message: pb.ModelInferRequest) -> AsyncGenerator[pb.ModelInferRequest, None]:
@@ -107,6 +182,39 @@ def _chunks(message: pb.ModelInferResponse) -> list[Chunk]:
         raise InternalError("the predictor's answer is not valid V2") from None
 
 
+def _metadata(pairs: Any) -> Mapping[str, Any]:
+    return dict(pairs or ())
+
+
+def _note_queue(context: RequestContext, trailing: Any) -> None:
+    for key, value in trailing or ():
+        if key == QUEUE_TIME:
+            seconds = _number(value)
+            if seconds is not None:
+                context.reply.queued_s = seconds / 1e3
+
+
+def _number(text: Any) -> float | None:
+    try:
+        number = float(text)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
+
+
+def _is_unreachable(error: ServingError) -> bool:
+    return isinstance(error, Unavailable) and error.reason is Reason.UNREACHABLE
+
+
+def _lost(model: str, reason: Reason) -> Unavailable:
+    return Unavailable(
+        f"the predictor of model '{model}' was lost during the answer, which is incomplete;"
+        " send the request again",
+        retry_after_s=UNREACHABLE_RETRY_S,
+        reason=reason,
+    )
+
+
 def serving_error(error: grpc.aio.AioRpcError, model: str) -> ServingError:
     """The error to answer with.
 
@@ -114,19 +222,21 @@ def serving_error(error: grpc.aio.AioRpcError, model: str) -> ServingError:
     gRPC itself makes up means a broken connection, and its text, which names hosts and ports, is
     not for callers.
     """
-    trailing: dict[str, Any] = dict(error.trailing_metadata() or ())  # type: ignore[arg-type]
+    trailing = _metadata(error.trailing_metadata())
     code = error.code()
     if REQUEST_ID not in trailing and code in _TRANSPORT_STATUSES:
         return Unavailable(
             f"the predictor of model '{model}' cannot be reached",
             retry_after_s=UNREACHABLE_RETRY_S,
+            reason=Reason.UNREACHABLE,
         )
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return errors.DeadlineExceeded("the request's deadline has passed")
-    try:
-        retry_after_s = float(trailing[RETRY_AFTER])
-    except (KeyError, ValueError):
-        retry_after_s = math.nan
-    return errors.from_grpc_status(
-        code, error.details() or code.name, retry_after_s if math.isfinite(retry_after_s) else None
+    again = errors.from_grpc_status(
+        code, error.details() or code.name, _number(trailing.get(RETRY_AFTER))
     )
+    if isinstance(again, Unavailable):
+        again.phase = trailing.get(PHASE)
+        reason = trailing.get(REASON)
+        again.reason = Reason(reason) if reason in list(Reason) else None
+    return again

@@ -8,6 +8,7 @@ import uvloop
 from kserve.model_server import ModelServer, app, parser
 
 from llm_transformer.predictor_client import PredictorClient
+from llm_transformer.resilience import assembly
 from llm_transformer.service import TransformerService
 from llm_transformer.settings import TransformerSettings
 from openinference.server import app as server_app
@@ -31,8 +32,13 @@ class TransformerModel(kserve.Model):  # type: ignore[misc]  # kserve is not typ
 async def run(settings: TransformerSettings) -> None:
     """Serves until a signal, then drains."""
     life = lifecycle.Lifecycle()
-    predictor = PredictorClient(settings.predictor_target, tls=settings.predictor_use_ssl)
-    service = TransformerService(settings, predictor, life)
+    predictor = PredictorClient(
+        settings.predictor_target,
+        tls=settings.predictor_use_ssl,
+        stall_s=settings.stream_stall_s,
+    )
+    forward = assembly.forward_stage(settings, predictor)
+    service = TransformerService(settings, forward, life)
     server = ModelServer(http_port=settings.http_port, workers=1, enable_grpc=False)
     server.register_model(TransformerModel(settings.model_name, service))
     server_app.build(app, service, max_body_bytes=settings.max_body_bytes, openai=True)
@@ -48,6 +54,7 @@ async def run(settings: TransformerSettings) -> None:
     try:
         await lifecycle.serve(app, service, settings, life)
     finally:
+        await forward.close()
         await predictor.close()
 
 

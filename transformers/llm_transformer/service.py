@@ -1,13 +1,14 @@
-"""The transformer's stages in a straight line: know the model, then forward to the predictor."""
+"""The transformer's stages in a straight line, the predictor's forward stage last."""
 
 from collections.abc import AsyncGenerator, Sequence
 
-from llm_transformer.predictor_client import PredictorClient
+from llm_transformer.auth import ANONYMOUS
+from llm_transformer.forward import Forward
 from llm_transformer.settings import TransformerSettings
 from openinference import text_tensors
 from openinference.context import RequestContext
 from openinference.generation import Chunk, GenerationRequest
-from openinference.messages import ModelMetadata
+from openinference.messages import ModelMetadata, ModelStatus
 from openinference.server.lifecycle import Lifecycle
 from openinference.service import check_model, server_metadata
 
@@ -16,11 +17,11 @@ class TransformerService:
     """An openinference InferenceService that answers with a predictor's chunks."""
 
     def __init__(
-        self, settings: TransformerSettings, predictor: PredictorClient, lifecycle: Lifecycle
+        self, settings: TransformerSettings, forward: Forward, lifecycle: Lifecycle
     ) -> None:
         self._model = settings.model_name
         self._check_predictor = settings.enable_predictor_health_check
-        self._predictor = predictor
+        self._forward = forward
         self._lifecycle = lifecycle
         self.max_timeout_s: float | None = settings.longest_request_s
         self.models: Sequence[str] = (settings.model_name,)
@@ -31,7 +32,7 @@ class TransformerService:
 
     async def is_ready(self) -> bool:
         return not self._lifecycle.draining and (
-            not self._check_predictor or await self._predictor.is_ready(self._model)
+            not self._check_predictor or await self._forward.is_ready(self._model)
         )
 
     async def is_model_ready(self, model: str, version: str | None) -> bool:
@@ -42,8 +43,12 @@ class TransformerService:
         check_model(self.models, model, version)
         return text_tensors.model_metadata(model, platform="keepwarm_transformer")
 
+    async def model_status(self, model: str, version: str | None) -> ModelStatus:
+        check_model(self.models, model, version)
+        return self._forward.status()
+
     def generate(
         self, request: GenerationRequest, version: str | None, context: RequestContext
     ) -> AsyncGenerator[Chunk, None]:
         check_model(self.models, request.model, version)
-        return self._predictor.generate(request, context)
+        return self._forward.generate(request, ANONYMOUS.stamped(context))

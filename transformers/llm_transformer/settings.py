@@ -32,6 +32,68 @@ class TransformerSettings(ServerSettings):
         "so never with scale to zero.",
     )
 
+    predictor_idle_s: float = Field(
+        60.0,
+        description="Silence, in seconds, after which the predictor may have gone to zero: one "
+        "probe then goes ahead of the requests. Knative's stable window; 0 is never.",
+        ge=0,
+    )
+    unreachable_hold_s: float = Field(
+        15.0,
+        description="Longest time, in seconds, that callers are held while nothing answers at the "
+        "predictor's address. While a predictor starts they are held to their own deadline.",
+        ge=0,
+    )
+    expected_start_s: float = Field(
+        60.0,
+        description="Start time of the predictor, in seconds, to tell callers until one has been "
+        "measured.",
+        gt=0,
+    )
+    predictor_concurrency: int = Field(
+        64,
+        description="Sequences at the predictor at a time, to begin with; it then grows and "
+        "shrinks with what the predictor can take.",
+        ge=1,
+        le=4096,
+    )
+    engine_queue_target_s: float = Field(
+        0.2,
+        description="Time in the engine's own queue, in seconds, above which fewer sequences are "
+        "sent at a time.",
+        gt=0,
+    )
+    queue_target_s: float = Field(
+        2.0,
+        description="Longest wait for the predictor, in seconds, once the queue stands; a caller "
+        "who has waited so long gets a 503.",
+        gt=0,
+    )
+    queue_interval_s: float = Field(
+        1.0,
+        description="The queue stands when its oldest has waited longer than half of "
+        "--queue_target_s for so many seconds on end.",
+        gt=0,
+    )
+    queue_longest_s: float = Field(
+        30.0,
+        description="Longest wait for the predictor, in seconds, while the queue does not stand, "
+        "and for batch work always.",
+        gt=0,
+    )
+    queue_most: int = Field(
+        1000,
+        description="Most requests that wait for the predictor, and most that are held while it "
+        "starts.",
+        ge=1,
+    )
+    stream_stall_s: float = Field(
+        60.0,
+        description="Longest silence, in seconds, of a predictor that has begun to stream; then "
+        "the stream ends with an error.",
+        gt=0,
+    )
+
     @property
     def predictor_target(self) -> str:
         """HOST:PORT of the predictor."""

@@ -1,6 +1,7 @@
 """The client against a real gRPC server over the fake service."""
 
 import asyncio
+import copy
 import socket
 from contextlib import aclosing
 
@@ -81,7 +82,7 @@ async def test_id_trace_and_tenant_travel(client, service, stream):
 @STREAMED_OR_NOT
 async def test_every_error_is_the_same_after_the_hop(client, service, every_error, stream):
     for error in every_error:
-        if error.http_status in (413, 415):  # gRPC has no status of their own
+        if error.http_status in (202, 408, 413, 415):  # gRPC has no status of their own
             continue
         service.script = [error]
         with pytest.raises(type(error)) as raised:
@@ -112,6 +113,16 @@ async def test_a_bug_of_the_predictor_tells_no_internals(client, service, stream
     service.script = [ValueError("secret")]
     with pytest.raises(errors.InternalError, match=r"^internal error$"):
         await _all(client, _request(stream=stream))
+
+
+async def test_a_name_with_several_predictors_reaches_all_of_them(connect, grpc_server, service):
+    """What a headless Service's name resolves to."""
+    first, second = service, copy.deepcopy(service)
+    async with grpc_server(first) as one, grpc_server(second) as other:
+        client = connect(f"ipv4:{one},{other}")
+        async with asyncio.timeout(20):
+            while not (first.calls and second.calls):
+                await _all(client, _request(stream=True))
 
 
 def _unused_port():

@@ -1,0 +1,329 @@
+"""The stage over a scripted predictor: what is held, repeated, refused, and with which words."""
+
+import asyncio
+from contextlib import aclosing
+
+import pytest
+
+from llm_transformer.resilience.backlog import BacklogPolicy
+from llm_transformer.resilience.breaker import BreakerPolicy, CircuitBreaker
+from llm_transformer.resilience.gate import Gate
+from llm_transformer.resilience.limit import ConcurrencyLimit
+from llm_transformer.resilience.retry_budget import RetryBudget
+from llm_transformer.resilience.stage import ForwardStage
+from llm_transformer.resilience.start_times import StartTimes
+from llm_transformer.resilience.wakeup import Probe, WakePolicy, Wakeup
+from openinference import errors
+from openinference.context import Caller, RequestContext
+from openinference.errors import Reason, Unavailable
+from openinference.generation import Chunk, FinishReason, GenerationRequest
+from openinference.sampling import SamplingParams
+
+REQUEST = GenerationRequest("m", ("Hi",), SamplingParams(), stream=True)
+HEL, LO = Chunk(0, "Hel", 1, 1), Chunk(0, "lo", 1, 2, FinishReason.EOS)
+UNREACHABLE = Unavailable("gone", retry_after_s=1, reason=Reason.UNREACHABLE)
+FULL = Unavailable("full", retry_after_s=3, reason=Reason.FULL)
+STARTING = Unavailable("starting", retry_after_s=9, reason=Reason.STARTING, phase="weights")
+
+
+class FakePredictor:
+    """Plays one script a call: chunks, errors, events to wait for; then the last one again."""
+
+    def __init__(self):
+        self.scripts = [[HEL, LO]]
+        self.calls = 0
+
+    async def generate(self, request, context):
+        script = self.scripts[min(self.calls, len(self.scripts) - 1)]
+        self.calls += 1
+        for step in script:
+            if isinstance(step, asyncio.Event):
+                await step.wait()
+            elif isinstance(step, Exception):
+                raise step
+            else:
+                yield step
+
+
+class FakeProbe:
+    """Answers `probe` at once, or when `answer` is set."""
+
+    def __init__(self):
+        self.probe = Probe(ready=True)
+        self.answer = asyncio.Event()
+        self.answer.set()
+        self.calls = 0
+
+    async def __call__(self, timeout_s):
+        self.calls += 1
+        await self.answer.wait()
+        return self.probe
+
+
+class MemoryStore:
+    def __init__(self):
+        self.seconds = []
+
+    async def load(self):
+        return list(self.seconds)
+
+    async def add(self, seconds):
+        self.seconds.append(seconds)
+
+
+@pytest.fixture
+def predictor():
+    return FakePredictor()
+
+
+@pytest.fixture
+def probe():
+    return FakeProbe()
+
+
+@pytest.fixture
+async def make(predictor, probe):
+    stages = []
+
+    def stage(*, limit=64, unreachable_s=5.0, most=100, breaker=None, target_s=2.0):
+        policy = WakePolicy(unreachable_s=unreachable_s, most_held=most)
+        wakeup = Wakeup("m", probe, policy, StartTimes(60), MemoryStore())
+        backlog = BacklogPolicy(target_s=target_s, interval_s=target_s / 2, most=most)
+        stages.append(
+            ForwardStage(
+                predictor,
+                wakeup=wakeup,
+                gate=Gate(backlog, ConcurrencyLimit(limit, queue_s=1)),
+                breaker=CircuitBreaker(breaker or BreakerPolicy()),
+                budget=RetryBudget(),
+            )
+        )
+        return stages[-1]
+
+    yield stage
+    for each in stages:
+        await each.close()
+
+
+def _in(seconds, **caller):
+    deadline = asyncio.get_running_loop().time() + seconds
+    return RequestContext("abc", deadline, caller=Caller(**caller))
+
+
+async def _all(stage, context=None, request=REQUEST):
+    async with aclosing(stage.generate(request, context or RequestContext("abc"))) as chunks:
+        return [chunk async for chunk in chunks]
+
+
+async def _until(condition):
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110 (what it looks at has no events)
+            await asyncio.sleep(0.001)
+
+
+async def test_an_awake_predictor_is_probed_once_and_then_called(make, predictor, probe):
+    stage = make()
+    for _ in range(3):
+        assert await _all(stage) == [HEL, LO]
+    assert (predictor.calls, probe.calls) == (3, 1)
+    assert stage.status().state == "ready"
+
+
+async def test_many_waiters_wake_it_once(make, predictor, probe):
+    stage = make()
+    probe.answer.clear()
+    waiters = [asyncio.create_task(_all(stage)) for _ in range(50)]
+    await _until(lambda: stage.status().state == "starting")
+    assert (predictor.calls, probe.calls) == (0, 1)
+    probe.answer.set()
+    assert await asyncio.gather(*waiters) == [[HEL, LO]] * 50
+    assert probe.calls == 1
+
+
+async def test_before_anybody_asks_it_is_asleep_and_status_wakes_nobody(make, probe):
+    stage = make()
+    status = stage.status()
+    assert (status.state, status.expected_s) == ("asleep", 60)
+    assert probe.calls == 0
+
+
+async def test_a_held_caller_gets_503_with_what_is_left_just_before_its_deadline(make, probe):
+    stage = make()
+    probe.answer.clear()
+    with pytest.raises(Unavailable, match=r"^model 'm' is starting, for 0 s so far; it") as raised:
+        await _all(stage, _in(0.2))
+    assert raised.value.reason is Reason.STARTING
+    assert raised.value.retry_after_s == pytest.approx(60, abs=5)
+    assert stage.status().state == "starting"
+
+
+async def test_the_phase_is_told_while_it_starts(make, probe):
+    stage = make()
+    probe.probe = Probe(ready=False, phase="weights")
+    context = _in(30)
+    waiter = asyncio.create_task(_all(stage, context))
+    await _until(lambda: stage.status().phase == "weights")
+    await _until(lambda: context.reply.note is not None and "(phase weights)" in context.reply.note)
+    probe.probe = Probe(ready=True)
+    assert await waiter == [HEL, LO]
+    assert context.reply.note is None
+
+
+async def test_who_does_not_want_to_wait_gets_202_and_the_start_goes_on(
+    make, predictor, probe, monkeypatch
+):
+    monkeypatch.setattr("llm_transformer.resilience.wakeup.AWAKE_WITHIN_S", 0.01)
+    stage = make()
+    probe.answer.clear()
+    with pytest.raises(errors.Waking) as raised:
+        await _all(stage, _in(300, nowait=True))
+    assert raised.value.status.state == "starting"
+    assert raised.value.retry_after_s > 50
+    probe.answer.set()
+    await _until(lambda: stage.status().state == "ready")
+    assert await _all(stage, _in(300, nowait=True)) == [HEL, LO]
+    assert probe.calls == 1
+
+
+async def test_a_start_is_measured_and_kept_even_when_its_caller_has_left(make, probe, monkeypatch):
+    monkeypatch.setattr("llm_transformer.resilience.wakeup.AWAKE_WITHIN_S", 0.0)
+    stage = make()
+    probe.answer.clear()
+    caller = asyncio.create_task(_all(stage))
+    await _until(lambda: stage.status().state == "starting")
+    caller.cancel()
+    await asyncio.gather(caller, return_exceptions=True)
+    probe.answer.set()
+    store = stage._wakeup._store
+    await _until(lambda: store.seconds)
+    assert len(stage._wakeup._starts) == 1
+
+
+async def test_where_nothing_answers_callers_are_not_held_for_ever(make, probe):
+    stage = make(unreachable_s=0.05)
+    probe.probe = Probe(ready=False, reachable=False)
+    for _ in range(2):
+        with pytest.raises(Unavailable, match=r"^the predictor of model 'm' cannot be") as raised:
+            await _all(stage, _in(300))
+        assert raised.value.retry_after_s
+    probe.probe = Probe(ready=True)
+    assert await _all(stage) == [HEL, LO]
+
+
+async def test_more_held_callers_than_allowed_are_refused_at_once(make, probe):
+    stage = make(most=2)
+    probe.answer.clear()
+    held = [asyncio.create_task(_all(stage)) for _ in range(2)]
+    await _until(lambda: stage.status().state == "starting")
+    await asyncio.sleep(0)
+    with pytest.raises(Unavailable, match="too many requests wait"):
+        await _all(stage)
+    probe.answer.set()
+    assert await asyncio.gather(*held) == [[HEL, LO]] * 2
+
+
+@pytest.mark.parametrize("error", [UNREACHABLE, FULL, STARTING], ids=lambda e: e.reason)
+async def test_what_fails_before_its_first_chunk_is_repeated(make, predictor, error):
+    predictor.scripts = [[error], [HEL, LO]]
+    assert await _all(make()) == [HEL, LO]
+    assert predictor.calls == 2
+
+
+@pytest.mark.parametrize("error", [UNREACHABLE, FULL, STARTING], ids=lambda e: e.reason)
+async def test_what_keeps_failing_is_told_as_the_predictor_told_it(make, predictor, error):
+    predictor.scripts = [[error]]
+    with pytest.raises(Unavailable) as raised:
+        await _all(make())
+    assert raised.value is error
+    assert predictor.calls == 3
+
+
+async def test_nothing_is_repeated_after_the_first_chunk(make, predictor):
+    predictor.scripts = [[HEL, UNREACHABLE], [HEL, LO]]
+    chunks = make().generate(REQUEST, RequestContext("abc"))
+    assert await anext(chunks) == HEL
+    with pytest.raises(Unavailable):
+        await anext(chunks)
+    assert predictor.calls == 1
+
+
+@pytest.mark.parametrize(
+    "error", [errors.InvalidInput("bad"), errors.InternalError(), errors.DeadlineExceeded("late")]
+)
+async def test_what_a_repeat_cannot_mend_is_not_repeated(make, predictor, error):
+    predictor.scripts = [[error]]
+    with pytest.raises(type(error)):
+        await _all(make())
+    assert predictor.calls == 1
+
+
+async def test_a_predictor_that_keeps_failing_is_not_called_for_a_while(make, predictor):
+    stage = make(breaker=BreakerPolicy(min_calls=3, open_s=60))
+    predictor.scripts = [[errors.InternalError()]]
+    for _ in range(3):
+        with pytest.raises(errors.InternalError):
+            await _all(stage)
+    with pytest.raises(Unavailable, match="keeps failing") as raised:
+        await _all(stage)
+    assert raised.value.reason is Reason.BREAKER
+    assert 50 < raised.value.retry_after_s <= 60
+    assert predictor.calls == 3
+
+
+async def test_over_the_limit_requests_wait_and_are_served_by_priority(make, predictor):
+    stage = make(limit=1)
+    may_end = asyncio.Event()
+    predictor.scripts = [[HEL, may_end, LO], [HEL, LO]]
+    first = asyncio.create_task(_all(stage))
+    await _until(lambda: predictor.calls == 1)
+    order = []
+
+    async def ask(name, priority):
+        await _all(stage, RequestContext("abc", priority=priority))
+        order.append(name)
+
+    others = [asyncio.create_task(ask(*who)) for who in (("batch", -1), ("plain", 0), ("paid", 9))]
+    await _until(lambda: len(stage._gate._backlog) == 3)
+    assert predictor.calls == 1
+    may_end.set()
+    await asyncio.gather(first, *others)
+    assert order == ["paid", "plain", "batch"]
+
+
+async def test_who_waits_too_long_in_a_standing_queue_gets_503_and_a_time(make, predictor):
+    stage = make(limit=1, target_s=0.1)
+    predictor.scripts = [[HEL, asyncio.Event(), LO]]
+    first = asyncio.create_task(_all(stage))
+    await _until(lambda: predictor.calls == 1)
+    with pytest.raises(Unavailable, match=r"^overloaded: .* try again in \d+ s$") as raised:
+        await _all(stage)
+    assert raised.value.reason is Reason.OVERLOADED
+    assert 1 <= raised.value.retry_after_s <= 45
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    assert stage._gate._in == 0
+
+
+async def test_a_caller_who_leaves_the_queue_leaves_no_place_taken(make, predictor):
+    stage = make(limit=1)
+    may_end = asyncio.Event()
+    predictor.scripts = [[HEL, may_end, LO], [HEL, LO]]
+    first = asyncio.create_task(_all(stage))
+    await _until(lambda: predictor.calls == 1)
+    waiting = asyncio.create_task(_all(stage))
+    await _until(lambda: len(stage._gate._backlog) == 1)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert len(stage._gate._backlog) == 0
+    may_end.set()
+    assert await first == [HEL, LO]
+    assert stage._gate._in == 0
+
+
+async def test_a_caller_who_closes_its_stream_frees_its_place(make, predictor):
+    stage = make(limit=1)
+    predictor.scripts = [[HEL, asyncio.Event()], [HEL, LO]]
+    chunks = stage.generate(REQUEST, RequestContext("abc"))
+    assert await anext(chunks) == HEL
+    await chunks.aclose()
+    assert await _all(stage) == [HEL, LO]

@@ -1,0 +1,5 @@
+"""Who calls: the only stage that says which tenant a request is for, with which plan."""
+
+from llm_transformer.auth.identity import ANONYMOUS, Identity
+
+__all__ = ["ANONYMOUS", "Identity"]

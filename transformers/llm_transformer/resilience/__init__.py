@@ -1,0 +1,1 @@
+"""What stands between a request that may pass and the predictor: holding, queueing, retrying."""

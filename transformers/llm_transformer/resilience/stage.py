@@ -1,0 +1,185 @@
+"""The last stage: what may pass reaches the predictor, once it is awake, not full, and not broken.
+
+In order: wait for a predictor that is away, wait at the gate, ask the breaker, call. A call that
+fails before its first chunk is repeated where that can help and the retry budget allows; after the
+first chunk never. Generation changes nothing outside the engine, so a repeat is always safe, and
+what the caller is charged is reserved once, around this stage.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Final, Protocol
+
+from llm_transformer.resilience import metrics
+from llm_transformer.resilience.breaker import CircuitBreaker, Outcome, State
+from llm_transformer.resilience.gate import Gate
+from llm_transformer.resilience.retry_budget import RetryBudget
+from llm_transformer.resilience.wakeup import Wakeup
+from openinference.context import RequestContext
+from openinference.errors import InternalError, Reason, ServingError, Unavailable
+from openinference.generation import Chunk, GenerationRequest
+from openinference.messages import ModelStatus
+
+ATTEMPTS: Final = 3
+# Before a repeat after "full": the engine frees a place when a sequence ends.
+BACKOFF_S: Final = 0.05
+
+
+class Predictor(Protocol):
+    """What the stage calls."""
+
+    def generate(
+        self, request: GenerationRequest, context: RequestContext
+    ) -> AsyncGenerator[Chunk, None]:
+        """The predictor's chunks; see PredictorClient."""
+
+    async def is_ready(self, model: str) -> bool:
+        """Whether the predictor can answer now."""
+
+
+class ForwardStage:
+    """A Forward that survives overload, faults and cold starts of its predictor."""
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        *,
+        wakeup: Wakeup,
+        gate: Gate,
+        breaker: CircuitBreaker,
+        budget: RetryBudget,
+    ) -> None:
+        self._predictor = predictor
+        self._wakeup = wakeup
+        self._gate = gate
+        self._breaker = breaker
+        self._budget = budget
+        self._told: State | None = None
+        self._tell_breaker(State.CLOSED)
+
+    async def is_ready(self, model: str) -> bool:
+        """Asks the predictor, which wakes it."""
+        return await self._predictor.is_ready(model)
+
+    async def close(self) -> None:
+        """Ends what runs beside the requests."""
+        await self._wakeup.close()
+
+    def status(self) -> ModelStatus:
+        """The predictor's status as far as it is known; asks nobody."""
+        return self._wakeup.status(asyncio.get_running_loop().time())
+
+    async def generate(
+        self, request: GenerationRequest, context: RequestContext
+    ) -> AsyncGenerator[Chunk, None]:
+        """The predictor's chunks; closing the generator ends the work there.
+
+        Raises what the predictor answered with; Unavailable when it is away, full, broken or lost;
+        Waking for a caller who does not wait.
+        """
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        self._budget.request()
+        attempt = 0
+        while True:
+            attempt += 1
+            if not self._wakeup.is_awake(loop.time()):
+                waited_from = loop.time()
+                await self._wakeup.wait(context)
+                # A cold start is no overload: its wait does not count as queueing.
+                began += loop.time() - waited_from
+            try:
+                async with aclosing(self._attempt(request, context, attempt, began)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+            except _Repeat as repeat:
+                if attempt == ATTEMPTS or not self._may_repeat(repeat.error, loop.time()):
+                    raise repeat.error from None
+                if repeat.error.reason is Reason.FULL:
+                    await asyncio.sleep(BACKOFF_S * attempt * random.uniform(0.5, 1.5))  # noqa: S311
+            else:
+                return
+
+    async def _attempt(
+        self, request: GenerationRequest, context: RequestContext, attempt: int, began: float
+    ) -> AsyncGenerator[Chunk, None]:
+        """One call. Raises _Repeat instead of an error after which another call may help."""
+        loop = asyncio.get_running_loop()
+        weight = request.sequences
+        await self._gate.enter(weight, context.priority, began, loop.time())
+        outcome: Outcome | None = None
+        answering = False
+        try:
+            self._ask_breaker(request.model, loop.time())
+            outcome = Outcome.NEITHER
+            async with aclosing(self._predictor.generate(request, context)) as chunks:
+                async for chunk in chunks:
+                    if not answering:
+                        answering = True
+                        self._wakeup.seen(loop.time())
+                    yield chunk
+            outcome = Outcome.SUCCESS
+            self._gate.answered(weight, context.reply.queued_s, loop.time())
+        except ServingError as error:
+            if outcome is None:
+                raise
+            outcome = self._learn(error, attempt, loop.time(), answering=answering)
+            if isinstance(error, Unavailable) and not answering:
+                raise _Repeat(error) from None
+            raise
+        finally:
+            now = loop.time()
+            if outcome is Outcome.SUCCESS:
+                self._wakeup.seen(now)
+            if outcome is not None:
+                self._breaker.record(outcome, now)
+                self._tell_breaker(self._breaker.state(now))
+            self._gate.leave(weight, now)
+
+    def _learn(self, error: ServingError, attempt: int, now: float, *, answering: bool) -> Outcome:
+        """What an error says about the predictor; notes when it is full or away."""
+        if isinstance(error, InternalError):
+            return Outcome.FAILURE
+        if not isinstance(error, Unavailable):
+            return Outcome.SUCCESS if error.http_status < 500 else Outcome.NEITHER
+        if error.reason is Reason.FULL and not answering:
+            self._gate.refused(now)
+            return Outcome.SUCCESS
+        self._wakeup.away(error.phase)
+        # A predictor that is gone fails many calls at once; whether it is back, the probe tells.
+        # One that is there and fails again, or falls silent, is broken.
+        again = attempt > 1 and not answering and error.reason is not Reason.STARTING
+        return Outcome.FAILURE if again or error.reason is Reason.STALLED else Outcome.NEITHER
+
+    def _ask_breaker(self, model: str, now: float) -> None:
+        refusal_s = self._breaker.refusal_s(now)
+        if refusal_s is not None:
+            raise Unavailable(
+                f"the predictor of model '{model}' keeps failing; calls are refused for a while",
+                retry_after_s=refusal_s,
+                reason=Reason.BREAKER,
+            )
+
+    def _may_repeat(self, error: Unavailable, now: float) -> bool:
+        cause = error.reason or Reason.UNREACHABLE
+        # A predictor that is still starting has done no work and is asked again by one probe.
+        allowed = cause is Reason.STARTING or self._budget.take(now)
+        metrics.RETRIES.labels(cause, "true" if allowed else "false").inc()
+        return allowed
+
+    def _tell_breaker(self, state: State) -> None:
+        if state is self._told:
+            return
+        self._told = state
+        for each in State:
+            metrics.BREAKER.labels(each).set(each is state)
+
+
+class _Repeat(Exception):
+    """A call that failed before its first chunk."""
+
+    def __init__(self, error: Unavailable) -> None:
+        super().__init__(error.message)
+        self.error = error
