@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from manifest_lint.cluster import STOCK, Cluster
 from manifest_lint.documents import Document, Path
 
 API = "serving.kserve.io/v1beta1"
@@ -181,9 +182,10 @@ class Component:
 
 @dataclass(frozen=True)
 class InferenceService:
-    """One InferenceService."""
+    """One InferenceService, and the cluster that it is for."""
 
     document: Document
+    cluster: Cluster = STOCK
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -202,9 +204,12 @@ class InferenceService:
 
     @property
     def mode(self) -> str:
-        """Knative, Standard or another; Knative, the stricter, when nothing is said."""
-        said = self.deployment_mode
-        return "Knative" if said is None else MODES.get(str(said), str(said))
+        """Knative, Standard or another.
+
+        When nothing is said, the cluster's default; Knative, the stricter, where that is not known.
+        """
+        said = self.deployment_mode or self.cluster.deployment_mode or "Knative"
+        return MODES.get(str(said), str(said))
 
     @cached_property
     def components(self) -> Sequence[Component]:

@@ -3,9 +3,10 @@
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from manifest_lint.cluster import STOCK, Cluster
 from manifest_lint.documents import Document, dotted
 from manifest_lint.inference_service import InferenceService, is_inference_service, mapping
-from manifest_lint.rule import Finding, Rule, Severity
+from manifest_lint.rule import Finding, Problem, Rule, Severity
 from manifest_lint.rules import RULES
 
 
@@ -31,37 +32,41 @@ def lint(
     *,
     disabled: Collection[str] = (),
     enabled: Collection[str] = (),
+    cluster: Cluster = STOCK,
     rules: Sequence[Rule] = RULES,
 ) -> Result:
-    """Every rule but the `disabled` over every InferenceService.
+    """Every rule but the `disabled` over every InferenceService, as `cluster` would take it.
 
-    `enabled` are the cluster settings that are there, so that what needs them is no finding.
+    `enabled` are settings that are there besides the cluster's, so that what needs them is no
+    finding.
     """
-    services = [InferenceService(found) for found in documents if is_inference_service(found)]
+    services = [
+        InferenceService(found, cluster) for found in documents if is_inference_service(found)
+    ]
+    there = {*enabled, *cluster.enabled}
     findings = [
-        _finding(rule, service, path, message)
+        _finding(rule, service, problem)
         for service in services
         for rule in rules
         if rule.id not in disabled
-        for path, message, needs in rule.check(service)
-        if needs is None or needs not in enabled
+        for problem in rule.check(service)
+        if problem.needs is None or problem.needs not in there
     ]
     return Result(sorted(findings, key=_order), len(services))
 
 
-def _finding(
-    rule: Rule, service: InferenceService, path: tuple[str | int, ...], message: str
-) -> Finding:
+def _finding(rule: Rule, service: InferenceService, problem: Problem) -> Finding:
     metadata = mapping(service.document.value.get("metadata"))
     namespace = metadata.get("namespace")
     name = f"{namespace}/{service.name}" if namespace else service.name
     return Finding(
         rule=rule,
-        message=message,
+        message=problem.message,
+        refusal=problem.refusal,
         source=service.document.source,
-        line=service.document.line(path),
+        line=service.document.line(problem.path),
         object=f"InferenceService {name}",
-        field=dotted(path),
+        field=dotted(problem.path),
     )
 
 

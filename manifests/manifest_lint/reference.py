@@ -16,11 +16,18 @@ over other objects. Without a deployment mode it takes Knative, the stricter.
 | `--severity info`, `warning` or `error` | the least that is shown (default: info) |
 | `--fail-on info`, `warning` or `error` | the least that fails (default: warning) |
 | `--disable KW061` | leaves a rule out; may be repeated |
+| `--context NAME`, `--kubeconfig FILE` | a cluster whose ConfigMaps count (read with kubectl) |
 | `--enabled KEY` | a key of Knative's config-features, such as kubernetes.podspec-nodeselector |
 
-What only needs a key that your cluster enables is then no finding; name each such key. Two keys are
-of other ConfigMaps: max-revision-timeout-seconds (config-defaults, for timeouts over 600 s) and
-allow-zero-initial-scale (config-autoscaler).
+Without a cluster the defaults of Knative 1.21 and KServe 0.17 hold. With one, the rules know what
+it enables, its limits and defaults (timeouts, concurrency, target, burst capacity, progress
+deadline, scale to zero), the deployment mode and resources that KServe fills in, and the
+annotations that it drops. Read are config-features, config-autoscaler, config-defaults and
+config-deployment in knative-serving, and inferenceservice-config in kserve; nothing is written.
+
+For a cluster that is out of reach, name each key that it enables: what only needs that key is then
+no finding. Two keys are of other ConfigMaps: max-revision-timeout-seconds (config-defaults, for
+timeouts over 600 s) and allow-zero-initial-scale (config-autoscaler).
 
 Exit status: 0 nothing to fail on, 1 findings, 2 input that cannot be read. An *error* is refused or
 does not work as written, a *warning* works until a bad moment, an *info* is a choice to make.
@@ -46,7 +53,7 @@ def _section(rule: Rule) -> str:
 *Fix*: {rule.fix}
 
 *Source*: {rule.source}.
-
+{_config(rule)}
 Fails:
 
 ```yaml
@@ -58,3 +65,15 @@ Passes:
 ```yaml
 {rule.passing.strip()}
 ```"""
+
+
+def _config(rule: Rule) -> str:
+    if not rule.config:
+        return ""
+    return f"""
+With these ConfigMaps:
+
+```yaml
+{rule.config.strip()}
+```
+"""

@@ -28,6 +28,8 @@ def as_json(result: Result) -> str:
                     "object": finding.object,
                     "field": finding.field,
                     "message": finding.message,
+                    "gate": finding.rule.gate,
+                    "refusal": finding.refusal,
                     "reason": finding.rule.reason,
                     "fix": finding.rule.fix,
                 }
@@ -41,9 +43,11 @@ def as_json(result: Result) -> str:
 def _paragraph(finding: Finding) -> str:
     line = "" if finding.line is None else f":{finding.line}"
     rule = finding.rule
+    said = f'    says: {rule.gate}: "{finding.refusal}"\n' if finding.refusal else ""
     return (
         f"{finding.source}{line}: {rule.severity} {rule.id}: {finding.message}\n"
         f"    at:  {finding.object}, {finding.field}\n"
+        f"{said}"
         f"    why: {rule.reason}\n"
         f"    fix: {rule.fix}\n"
     )

@@ -25,12 +25,21 @@ class Severity(StrEnum):
 class Problem(NamedTuple):
     """One place that breaks a rule.
 
-    `needs` is the cluster setting that allows it, where there is one.
+    `needs` is the cluster setting that allows it, where there is one; `refusal` is a piece of what
+    the webhook answers, word for word, where one refuses it (`Rule.gate` says which).
     """
 
     path: Path
     message: str
     needs: str | None = None
+    refusal: str | None = None
+
+
+class Gate(StrEnum):
+    """Who refuses. What KServe's webhook refuses fails at `apply`, the rest after it."""
+
+    KSERVE = "KServe's webhook"
+    KNATIVE = "Knative's webhook"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +47,7 @@ class Rule:
     """A trap: why it is one, what to do, and an example of each side.
 
     The examples are the `spec`, and where it matters the `metadata`, of an InferenceService named
-    `chat` in Knative mode.
+    `chat` in Knative mode; `config` are the ConfigMaps of a cluster that is not a stock one.
     """
 
     id: str
@@ -49,6 +58,8 @@ class Rule:
     source: str
     failing: str
     passing: str
+    config: str = ""
+    gate: Gate | None = None
     check: Callable[[InferenceService], Iterable[Problem]]
 
 
@@ -58,6 +69,7 @@ class Finding:
 
     rule: Rule
     message: str
+    refusal: str | None
     source: str
     line: int | None
     object: str

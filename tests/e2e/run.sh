@@ -11,7 +11,10 @@ if [ -z "${KUBECONFIG:-}" ] || [ -z "${KEEPWARM_GATEWAY:-}" ]; then
 	fi
 	# Pods outlive the shell that started them.
 	trap '"$kit/down.sh"' EXIT
-	eval "$("$kit/up.sh")"
+	# In two steps: an eval of a command that failed succeeds. A cluster that was cut off may not
+	# come up again over what it left.
+	settings=$("$kit/up.sh") || { "$kit/down.sh" --purge && settings=$("$kit/up.sh"); }
+	eval "$settings"
 	"$kit/image.sh" keepwarm-transformer:e2e . --file transformers/Dockerfile
 	"$kit/image.sh" keepwarm-predictor-cpu-demo:e2e . --file predictors/Dockerfile.cpu --target demo
 	export KEEPWARM_IMAGES='dev.local/keepwarm-*:e2e'

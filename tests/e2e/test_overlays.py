@@ -1,8 +1,9 @@
-"""Every overlay renders, is accepted by both admission gates, and becomes two Knative Services.
+"""Every overlay renders, is accepted by the admission gates, and becomes what its mode runs.
 
-KServe's webhook answers `apply`. Knative's sees only the Services that KServe's controller makes: a
-Revision is the proof that it took the pod. What an overlay names besides, a claim with a model or a
-GPU, is not in the cluster: pods that wait for it are fine.
+KServe's webhook answers `apply`. In Knative mode Knative's sees only the Services that KServe's
+controller makes: a Revision is the proof that it took the pod. In Standard mode the controller
+makes Deployments. What an overlay names besides, a claim with a model or a GPU, need not be in the
+cluster: pods that wait for it are fine.
 """
 
 import json
@@ -20,6 +21,26 @@ from .conftest import OVERLAYS, SERVICE, fresh_namespace, kubectl, rendered
 NAMESPACE = "keepwarm-e2e-overlays"
 COMPONENTS = ("predictor", "transformer")
 VISIBILITY = "networking.knative.dev/visibility"
+MODE = "serving.kserve.io/deploymentMode"
+AUTOSCALER = "serving.kserve.io/autoscalerClass"
+NO_KEDA = 'no matches for kind "ScaledObject" in version "keda.sh/v1alpha1"'
+
+
+def overlays(mode: str) -> pytest.MarkDecorator:
+    """Parametrizes a test by the names of the overlays in this mode."""
+    names = sorted(folder.name for folder in OVERLAYS.iterdir())
+    standard = [name for name in names if "components/standard" in kustomization(name)]
+    chosen = standard if mode == "Standard" else [name for name in names if name not in standard]
+    return pytest.mark.parametrize("overlay", chosen)
+
+
+def kustomization(overlay: str) -> str:
+    return (OVERLAYS / overlay / "kustomization.yaml").read_text()
+
+
+def inference_service(manifest: str) -> dict:
+    (service,) = (d for d in yaml.safe_load_all(manifest) if d["kind"] == "InferenceService")
+    return service
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +64,16 @@ def refusals() -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("overlay", sorted(folder.name for folder in OVERLAYS.iterdir()))
-def test_every_overlay_renders_is_accepted_and_becomes_two_knative_services(
+@overlays("Knative")
+def test_every_knative_overlay_renders_is_accepted_and_becomes_two_knative_services(
     overlay: str,
     namespace: str,
     eventually: Callable[..., None],
     measured: Callable[[str, float], None],
 ) -> None:
     manifest = rendered(overlay)
-    (service,) = (d for d in yaml.safe_load_all(manifest) if d["kind"] == "InferenceService")
+    service = inference_service(manifest)
+    assert service["metadata"]["annotations"][MODE] == "Knative"
     kubectl("-n", namespace, "apply", "--dry-run=server", "-f", "-", stdin=manifest)
     began = time.monotonic()
     kubectl("-n", namespace, "apply", "-f", "-", stdin=manifest)
@@ -69,17 +91,8 @@ def test_every_overlay_renders_is_accepted_and_becomes_two_knative_services(
         for component in COMPONENTS:
             asked = service["spec"][component]["containers"][0]
             got = taken[f"{SERVICE}-{component}-00001"]["spec"]["containers"][0]
-            for field in ("image", "resources", "securityContext"):
-                assert got[field] == asked.get(field, got[field]), (component, field)
-            # KServe's controller appends its own.
-            assert got["args"][: len(asked["args"])] == asked["args"]
-            # The policies and the disruption budget select pods by these labels.
-            labels = f"component={component},app.kubernetes.io/part-of=keepwarm"
-            eventually(
-                lambda labels=labels: kubectl("-n", namespace, "get", "pods", "-l", labels),
-                f"the {component} has a pod",
-                timeout_s=60,
-            )
+            is_as_asked(got, asked)
+            has_a_pod(component, eventually)
         assert knative[f"{SERVICE}-predictor"]["metadata"]["labels"][VISIBILITY] == "cluster-local"
         assert VISIBILITY not in knative[f"{SERVICE}-transformer"]["metadata"]["labels"]
     finally:
@@ -87,6 +100,80 @@ def test_every_overlay_renders_is_accepted_and_becomes_two_knative_services(
         eventually(
             lambda: not in_cluster("revisions.serving.knative.dev"),
             "no Revision is left",
+            timeout_s=120,
+        )
+
+
+def is_as_asked(got: dict, asked: dict) -> None:
+    for field in ("image", "resources", "securityContext"):
+        assert got[field] == asked.get(field, got[field]), field
+    # KServe's controller appends its own.
+    assert got["args"][: len(asked["args"])] == asked["args"]
+
+
+def has_a_pod(component: str, eventually: Callable[..., None]) -> None:
+    """Found by the labels that the policies and the disruption budget select."""
+    labels = f"component={component},app.kubernetes.io/part-of=keepwarm"
+    eventually(
+        lambda: kubectl("-n", NAMESPACE, "get", "pods", "-l", labels, "-o", "name"),
+        f"the {component} has a pod",
+        timeout_s=60,
+    )
+
+
+@overlays("Standard")
+def test_every_standard_overlay_renders_is_accepted_and_becomes_deployments(
+    overlay: str,
+    namespace: str,
+    eventually: Callable[..., None],
+    measured: Callable[[str, float], None],
+) -> None:
+    """Without KEDA's resources KServe stops after the predictor's Deployment, and says so."""
+    manifest = rendered(overlay)
+    service = inference_service(manifest)
+    assert service["metadata"]["annotations"][MODE] == "Standard"
+    by_keda = service["spec"]["predictor"]["annotations"][AUTOSCALER] == "keda"
+    has_keda = "scaledobjects.keda.sh" in kubectl("get", "crd", "-o", "name")
+    stops = by_keda and not has_keda
+    components = ("predictor",) if stops else COMPONENTS
+    deployments = {f"{SERVICE}-{component}" for component in components}
+    kubectl("-n", namespace, "apply", "--dry-run=server", "-f", "-", stdin=manifest)
+    began = time.monotonic()
+    kubectl("-n", namespace, "apply", "-f", "-", stdin=manifest)
+    try:
+        eventually(
+            lambda: (
+                deployments <= set(in_cluster("deployments.apps")) and bool(refusals()) == stops
+            ),
+            f"a Deployment for each of {', '.join(components)}",
+            timeout_s=60,
+        )
+        measured(f"{overlay}: apply to its Deployments", time.monotonic() - began)
+        assert all(NO_KEDA in refusal for refusal in refusals())
+        made = in_cluster("deployments.apps")
+        for component in components:
+            pod = made[f"{SERVICE}-{component}"]["spec"]["template"]["spec"]
+            asked = service["spec"][component]
+            is_as_asked(pod["containers"][0], asked["containers"][0])
+            # What Knative would have dropped.
+            assert pod["containers"][0]["lifecycle"] == asked["containers"][0]["lifecycle"]
+            grace = "terminationGracePeriodSeconds"
+            assert pod[grace] == asked[grace]
+            has_a_pod(component, eventually)
+        autoscalers = in_cluster("horizontalpodautoscalers.autoscaling")
+        for document in yaml.safe_load_all(manifest):
+            if document["kind"] == "HorizontalPodAutoscaler":
+                kept = autoscalers[document["metadata"]["name"]]["spec"]
+                assert kept["metrics"] == document["spec"]["metrics"]
+                assert kept["scaleTargetRef"]["name"] in made
+        if not stops:
+            assert autoscalers[f"{SERVICE}-transformer"]["spec"]["minReplicas"] == 2
+        assert in_cluster("services.serving.knative.dev") == {}
+    finally:
+        kubectl("-n", namespace, "delete", "-f", "-", "--timeout=60s", stdin=manifest)
+        eventually(
+            lambda: not in_cluster("deployments.apps"),
+            "no Deployment is left",
             timeout_s=120,
         )
 

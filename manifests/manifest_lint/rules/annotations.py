@@ -3,17 +3,17 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from manifest_lint.cluster import ZERO_INITIAL_SCALE
 from manifest_lint.documents import Path
 from manifest_lint.inference_service import InferenceService, mapping
 from manifest_lint.quantities import duration_s, number, whole
-from manifest_lint.rule import Problem, Rule, Severity
+from manifest_lint.rule import Gate, Problem, Rule, Severity
 
 PREFIX = "autoscaling.knative.dev/"
 DEADLINE = "serving.knative.dev/progress-deadline"
 RETENTION = f"{PREFIX}scale-to-zero-pod-retention-period"
 WINDOW = f"{PREFIX}window"
 INITIAL_SCALE = f"{PREFIX}initial-scale"
-ZERO_INITIAL_SCALE = "allow-zero-initial-scale"
 SOURCE = "knative serving pkg/apis/autoscaling/annotation_validation.go"
 FIELD_OF_DROPPED = {f"{PREFIX}min-scale": "minReplicas", f"{PREFIX}max-scale": "maxReplicas"}
 FIELD_OF_OVERRIDDEN = {f"{PREFIX}target": "scaleTarget", f"{PREFIX}metric": "scaleMetric"}
@@ -82,6 +82,12 @@ def _dropped(service: InferenceService) -> Iterator[Problem]:
     for key, path, _ in _each(service):
         if key in FIELD_OF_DROPPED:
             yield Problem(path, f"KServe drops {key}; {FIELD_OF_DROPPED[key]} counts.")
+        elif key in service.cluster.dropped_annotations:
+            yield Problem(
+                path,
+                f"KServe drops {key}: {service.cluster.who} lists it in inferenceservice-config,"
+                " serviceAnnotationDisallowedList.",
+            )
 
 
 def _overridden(service: InferenceService) -> Iterator[Problem]:
@@ -104,7 +110,9 @@ def _not_text(service: InferenceService) -> Iterator[Problem]:
                 if not isinstance(value, str):
                     shown = str(value).lower() if isinstance(value, bool) else value
                     yield Problem(
-                        (*path, field, key), f'{key} must be text: write "{shown}" in quotes.'
+                        (*path, field, key),
+                        f'{key} must be text: write "{shown}" in quotes.',
+                        refusal="cannot unmarshal",
                     )
 
 
@@ -115,7 +123,7 @@ def _not_accepted(
         if key in accepted:
             accepts, words = accepted[key]
             if not accepts(str(value)):
-                yield Problem(path, f"{key} must be {words}, not {value}.")
+                yield Problem(path, f"{key} must be {words}, not {value}.", refusal=key)
 
 
 def _refused(service: InferenceService) -> Iterator[Problem]:
@@ -126,6 +134,7 @@ def _refused(service: InferenceService) -> Iterator[Problem]:
                 path,
                 f"{key}: 0 is refused unless config-autoscaler sets {ZERO_INITIAL_SCALE}: true.",
                 needs=ZERO_INITIAL_SCALE,
+                refusal=f"invalid value: 0: spec.template.metadata.annotations[{key}]",
             )
 
 
@@ -178,6 +187,7 @@ predictor:
         " object.",
         fix="Put the value in quotes.",
         source="Kubernetes ObjectMeta: map of string to string",
+        gate=Gate.KSERVE,
         failing="""
 predictor:
   annotations: {autoscaling.knative.dev/target-burst-capacity: -1}
@@ -196,6 +206,7 @@ predictor:
         " succeeded.",
         fix="Use a value that the message allows.",
         source=SOURCE,
+        gate=Gate.KNATIVE,
         failing="""
 predictor:
   annotations: {autoscaling.knative.dev/activation-scale: "1"}
@@ -213,6 +224,7 @@ predictor:
         reason="Knative refuses it, and fractions of a second too.",
         fix="Choose whole seconds from 6s to 1h; to keep a pod longer, keep minReplicas at 1.",
         source=SOURCE,
+        gate=Gate.KNATIVE,
         failing="""
 predictor:
   annotations: {autoscaling.knative.dev/window: 2h}
@@ -230,6 +242,7 @@ predictor:
         reason="Knative refuses a scale-to-zero-pod-retention-period over one hour.",
         fix="Choose 1h or less; for longer, hold minReplicas at 1 while it pays.",
         source=f"{SOURCE}; knative/serving#13725",
+        gate=Gate.KNATIVE,
         failing="""
 predictor:
   annotations: {autoscaling.knative.dev/scale-to-zero-pod-retention-period: 2h}

@@ -11,7 +11,7 @@ from manifest_lint.inference_service import (
     mapping,
 )
 from manifest_lint.quantities import number, whole
-from manifest_lint.rule import Problem, Rule, Severity
+from manifest_lint.rule import Gate, Problem, Rule, Severity
 
 SOURCE = "kserve pkg/apis/serving/v1beta1/inference_service_validation.go"
 NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
@@ -25,6 +25,7 @@ def _name(service: InferenceService) -> Iterator[Problem]:
             ("metadata", "name"),
             f"The name {service.name!r} must be small letters, digits and -, begin with a letter"
             " and not end with -.",
+            refusal=f'the InferenceService "{service.name}" is invalid',
         )
 
 
@@ -32,19 +33,31 @@ def _replicas(service: InferenceService) -> Iterator[Problem]:
     for component in service.components:
         low, high = (whole(component.spec.get(f"{side}Replicas")) for side in ("min", "max"))
         if low is not None and low < 0:
-            yield Problem(component.at("minReplicas"), f"minReplicas is {low}; 0 is the least.")
+            yield Problem(
+                component.at("minReplicas"),
+                f"minReplicas is {low}; 0 is the least.",
+                refusal="'MinReplicas' cannot be less than 0",
+            )
         if high is not None and high < 0:
-            yield Problem(component.at("maxReplicas"), f"maxReplicas is {high}; 0 is no limit.")
+            yield Problem(
+                component.at("maxReplicas"),
+                f"maxReplicas is {high}; 0 is no limit.",
+                refusal="'MaxReplicas' cannot be less than 0",
+            )
         # KServe's default of minReplicas is 1, and maxReplicas 0 is no limit.
         if high and high > 0 and (1 if low is None else low) > high:
             yield Problem(
                 component.at("minReplicas"),
                 f"minReplicas {1 if low is None else low} is more than maxReplicas {high}.",
+                refusal="'MinReplicas' cannot be greater than MaxReplicas",
             )
 
 
 def _scale_metric(service: InferenceService) -> Iterator[Problem]:
-    said = mapping(service.metadata.get("annotations")).get(CLASS, "hpa")
+    written = mapping(service.metadata.get("annotations")).get(CLASS)
+    said = written or "hpa"
+    # In Standard mode the webhook looks only where the class is written out.
+    gated = service.mode == "Knative" or written is not None
     for component in service.components:
         metric, target = (component.spec.get(f"scale{part}") for part in ("Metric", "Target"))
         if metric is None:
@@ -57,6 +70,7 @@ def _scale_metric(service: InferenceService) -> Iterator[Problem]:
             yield Problem(
                 component.at("scaleMetric"),
                 "KEDA takes no scaleMetric; say it in autoScaling.metrics.",
+                refusal="ScaleMetric is not supported for KEDA",
             )
             continue
         else:
@@ -66,9 +80,14 @@ def _scale_metric(service: InferenceService) -> Iterator[Problem]:
             yield Problem(
                 component.at("scaleMetric"),
                 f"In {component.mode} mode scaleMetric is {' or '.join(allowed)}, not {metric}.",
+                refusal=f"[{metric}] is not a supported metric" if gated else None,
             )
         elif metric == "rps" and target is not None and target < 1:
-            yield Problem(component.at("scaleTarget"), "A scaleTarget in rps is at least 1.")
+            yield Problem(
+                component.at("scaleTarget"),
+                "A scaleTarget in rps is at least 1.",
+                refusal="the target for rps should be greater than 1",
+            )
 
 
 def _python_path(service: InferenceService) -> Iterator[Problem]:
@@ -88,6 +107,7 @@ def _autoscaler_class(service: InferenceService) -> Iterator[Problem]:
         yield Problem(
             ("metadata", "annotations", CLASS),
             f"{CLASS} is {', '.join(CLASSES[:-1])} or {CLASSES[-1]}, not {said}.",
+            refusal=f"[{said}] is not a supported autoscaler class type",
         )
 
 
@@ -97,13 +117,17 @@ def _deployment_strategy(service: InferenceService) -> Iterator[Problem]:
             yield Problem(
                 component.at("deploymentStrategy"),
                 f"The {component.role} is a Knative Service, which rolls out by traffic.",
+                refusal="customizing deploymentStrategy is only supported for raw deployment mode",
             )
 
 
 def _mode(service: InferenceService) -> Iterator[Problem]:
     if service.deployment_mode is None:
+        known = service.cluster.deployment_mode
+        here = f"; {service.cluster.who} makes it {service.mode}" if known else ""
         yield Problem(
-            ("metadata", "annotations"), f"{DEPLOYMENT_MODE} is not set to Knative or Standard."
+            ("metadata", "annotations"),
+            f"{DEPLOYMENT_MODE} is not set to Knative or Standard{here}.",
         )
 
 
@@ -152,6 +176,7 @@ RULES = (
         reason="The name becomes part of host names.",
         fix="Use a name that matches `^[a-z]([-a-z0-9]*[a-z0-9])?$`.",
         source=SOURCE,
+        gate=Gate.KSERVE,
         failing="""
 metadata:
   name: 7b-chat
@@ -173,6 +198,7 @@ spec: {predictor: {minReplicas: 1}}
         reason="KServe's webhook refuses minReplicas over maxReplicas, and negative ones.",
         fix="Raise maxReplicas (0 is no limit) or lower minReplicas (1 when not given).",
         source=SOURCE,
+        gate=Gate.KSERVE,
         failing="predictor: {minReplicas: 3, maxReplicas: 2}",
         passing="predictor: {minReplicas: 3, maxReplicas: 0}",
         check=_replicas,
@@ -185,6 +211,7 @@ spec: {predictor: {minReplicas: 1}}
         " memory, and KEDA has its own field.",
         fix="Choose one that the mode has.",
         source=SOURCE,
+        gate=Gate.KSERVE,
         failing="predictor: {scaleMetric: cpu, scaleTarget: 70}",
         passing="predictor: {scaleMetric: concurrency, scaleTarget: 16}",
         check=_scale_metric,
@@ -219,6 +246,7 @@ predictor:
         reason="KServe's webhook refuses it.",
         fix="Use hpa, external, keda or none; Knative's class is autoscaling.knative.dev/class.",
         source=SOURCE,
+        gate=Gate.KSERVE,
         failing="""
 metadata:
   name: chat
@@ -232,7 +260,7 @@ metadata:
   name: chat
   annotations:
     serving.kserve.io/deploymentMode: Standard
-    serving.kserve.io/autoscalerClass: keda
+    serving.kserve.io/autoscalerClass: external
 spec: {predictor: {minReplicas: 1}}
 """,
         check=_autoscaler_class,
@@ -245,6 +273,7 @@ spec: {predictor: {minReplicas: 1}}
         " roll.",
         fix="Remove it; use canaryTrafficPercent to shift traffic by degrees.",
         source=SOURCE,
+        gate=Gate.KSERVE,
         failing="predictor: {deploymentStrategy: {type: Recreate}}",
         passing="predictor: {canaryTrafficPercent: 20}",
         check=_deployment_strategy,

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from manifest_lint.documents import Path
 from manifest_lint.inference_service import Component, Container, InferenceService, mapping
 from manifest_lint.quantities import whole
-from manifest_lint.rule import Problem, Rule, Severity
+from manifest_lint.rule import Gate, Problem, Rule, Severity
 
 NAMES = ("", "http1", "h2c", "user-port")
 HTTP_PORT, GRPC_PORT = 8080, 8081
@@ -40,12 +40,14 @@ def _several(service: InferenceService) -> Iterator[Problem]:
                 component.at("containers"),
                 f"One of the {component.role}'s {len(component.containers)} containers must name"
                 " the port that is called.",
+                refusal="missing field(s): spec.template.spec.containers",
             )
         for port in _ports(component)[1:]:
             yield Problem(
                 port.path,
                 f"Port {port.number} is one too many: all containers of the {component.role}"
                 " together may name one.",
+                refusal="more than one container port is set",
             )
 
 
@@ -56,6 +58,7 @@ def _names(service: InferenceService) -> Iterator[Problem]:
                 yield Problem(
                     (*port.path, "name"),
                     f"A Knative port is named http1, h2c or nothing, not {port.name}.",
+                    refusal=f"Port name {port.name} is not allowed",
                 )
 
 
@@ -117,6 +120,7 @@ RULES = (
         fix="Keep the port that is called. Metrics are scraped by pod address without a named"
         " port.",
         source="knative serving pkg/apis/serving/k8s_validation.go validateContainers",
+        gate=Gate.KNATIVE,
         failing="""
 predictor:
   containers:
@@ -142,6 +146,7 @@ predictor:
         reason="The name selects the protocol; Knative accepts http1, h2c and none.",
         fix="Name it h2c for gRPC, and http1 or nothing for REST.",
         source="knative serving pkg/apis/serving/k8s_validation.go validateContainerPorts",
+        gate=Gate.KNATIVE,
         failing="""
 predictor:
   containers:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from manifest_lint.inference_service import Container, InferenceService, mapping
 from manifest_lint.quantities import whole
-from manifest_lint.rule import Problem, Rule, Severity
+from manifest_lint.rule import Gate, Problem, Rule, Severity
 
 SHM = "/dev/shm"  # noqa: S108 (a mount path in a manifest)
 
@@ -19,8 +19,14 @@ def _missing(service: InferenceService) -> Iterator[Problem]:
                 yield Problem(
                     container.path,
                     f"The {component.role}'s container {container.name} says nothing about"
-                    f" {' and '.join(unsaid)}.",
+                    f" {' and '.join(unsaid)}; KServe will say {_defaults(service, unsaid)}.",
                 )
+
+
+def _defaults(service: InferenceService, kinds: list[str]) -> str:
+    """What KServe's webhook fills in, request and limit."""
+    said = service.cluster.resources
+    return ", ".join(f"{kind} {said[f'{kind}Request']} to {said[f'{kind}Limit']}" for kind in kinds)
 
 
 def _extended(service: InferenceService) -> Iterator[Problem]:
@@ -38,13 +44,23 @@ def _amounts(container: Container) -> Iterator[Problem]:
         path = (*container.path, "resources", side, kind)
         amount = limits.get(kind, requests.get(kind))
         if kind not in limits:
-            yield Problem(path, f"{kind} is requested without a limit.")
+            yield Problem(
+                path,
+                f"{kind} is requested without a limit.",
+                refusal="Limit must be set for non overcommitable resources",
+            )
         elif kind in requests and str(requests[kind]) != str(limits[kind]):
             yield Problem(
-                path, f"{kind} has the limit {limits[kind]} and the request {requests[kind]}."
+                path,
+                f"{kind} has the limit {limits[kind]} and the request {requests[kind]}.",
+                refusal=f"must be equal to {kind} limit",
             )
         if whole(amount) is None:
-            yield Problem(path, f"{kind} is a whole number, not {amount}.")
+            yield Problem(
+                path,
+                f"{kind} is a whole number, not {amount}.",
+                refusal="must be an integer",
+            )
 
 
 def _shared_memory(service: InferenceService) -> Iterator[Problem]:
@@ -91,6 +107,7 @@ predictor:
         " the limit; the API server refuses the pod otherwise.",
         fix="Write a whole number under limits, and the same or nothing under requests.",
         source="Kubernetes, Schedule GPUs",
+        gate=Gate.KNATIVE,
         failing="""
 predictor:
   containers:

@@ -2,30 +2,27 @@
 
 from collections.abc import Iterator
 
+from manifest_lint.cluster import Cluster
 from manifest_lint.documents import Path
 from manifest_lint.inference_service import Component, InferenceService, mapping
 from manifest_lint.quantities import duration_s, number, whole
-from manifest_lint.rule import Problem, Rule, Severity
+from manifest_lint.rule import Gate, Problem, Rule, Severity
 from manifest_lint.rules.annotations import DEADLINE, PREFIX
 from manifest_lint.servers import setting
 
-# config-autoscaler's defaults, and config-deployment's progress-deadline.
-DEFAULT_TARGET = 100.0
-DEFAULT_UTILISATION = 0.7
-DEFAULT_BURST_CAPACITY = 211
-DEFAULT_DEADLINE_S = 600
-MAX_CONCURRENCY = 1000
 BURST_CAPACITY = f"{PREFIX}target-burst-capacity"
 
 
 def _burst_capacity(service: InferenceService) -> Iterator[Problem]:
+    if service.cluster.burst_capacity in {-1, 0}:
+        return
     for component in service.knative_components:
         if BURST_CAPACITY not in component.annotations:
             yield Problem(
                 component.path,
                 f"The {component.role} does not say target-burst-capacity; the default of"
-                f" {DEFAULT_BURST_CAPACITY} keeps the activator in the path until its pods have"
-                " that much capacity to spare.",
+                f" {service.cluster.burst_capacity:g} keeps the activator in the path until its"
+                " pods have that much capacity to spare.",
             )
 
 
@@ -34,8 +31,9 @@ def _metric(component: Component) -> str:
     return str(component.spec.get("scaleMetric") or (said.value if said else "concurrency"))
 
 
-def _limit(component: Component) -> int:
-    return whole(component.spec.get("containerConcurrency")) or 0
+def _limit(component: Component, cluster: Cluster) -> int:
+    said = whole(component.spec.get("containerConcurrency"))
+    return cluster.container_concurrency if said is None else said
 
 
 def _target(component: Component) -> tuple[Path, float] | None:
@@ -48,10 +46,10 @@ def _target(component: Component) -> tuple[Path, float] | None:
     return (annotation.path, found) if annotation and found is not None else None
 
 
-def _utilisation(component: Component) -> float:
+def _utilisation(component: Component, cluster: Cluster) -> float:
     annotation = component.annotations.get(f"{PREFIX}target-utilization-percentage")
     said = number(annotation.value) if annotation else None
-    return DEFAULT_UTILISATION if said is None else said / 100
+    return cluster.utilisation if said is None else said / 100
 
 
 def _target_over_batch(service: InferenceService) -> Iterator[Problem]:
@@ -60,9 +58,9 @@ def _target_over_batch(service: InferenceService) -> Iterator[Problem]:
     if predictor is None or not predictor.knative or _metric(predictor) != "concurrency":
         return
     batch = setting(predictor.main, "max_num_seqs")
-    limit = _limit(predictor)
-    path, total = _target(predictor) or (predictor.path, float(limit) or DEFAULT_TARGET)
-    scales_at = (min(total, limit) if limit else total) * _utilisation(predictor)
+    limit = _limit(predictor, service.cluster)
+    path, total = _target(predictor) or (predictor.path, float(limit) or service.cluster.target)
+    scales_at = (min(total, limit) if limit else total) * _utilisation(predictor, service.cluster)
     if batch is not None and scales_at > batch:
         yield Problem(
             path,
@@ -73,7 +71,7 @@ def _target_over_batch(service: InferenceService) -> Iterator[Problem]:
 
 def _target_over_limit(service: InferenceService) -> Iterator[Problem]:
     for component in service.knative_components:
-        limit, target = _limit(component), _target(component)
+        limit, target = _limit(component, service.cluster), _target(component)
         if target and 0 < limit < target[1] and _metric(component) == "concurrency":
             yield Problem(
                 target[0],
@@ -86,7 +84,8 @@ def _limit_under_batch(service: InferenceService) -> Iterator[Problem]:
     predictor = service.component("predictor")
     if predictor is None or not predictor.knative:
         return
-    limit, batch = _limit(predictor), setting(predictor.main, "max_num_seqs")
+    limit = _limit(predictor, service.cluster)
+    batch = setting(predictor.main, "max_num_seqs")
     if batch is not None and 0 < limit < batch:
         yield Problem(
             predictor.at("containerConcurrency"),
@@ -99,10 +98,14 @@ def _limit_out_of_range(service: InferenceService) -> Iterator[Problem]:
     for component in service.knative_components:
         said = component.spec.get("containerConcurrency")
         limit = whole(said)
-        if said is not None and (limit is None or not 0 <= limit <= MAX_CONCURRENCY):
+        low = 0 if service.cluster.zero_container_concurrency else 1
+        high = service.cluster.max_container_concurrency
+        if said is not None and (limit is None or not low <= limit <= high):
             yield Problem(
                 component.at("containerConcurrency"),
-                f"containerConcurrency is a whole number from 0 to {MAX_CONCURRENCY}, not {said}.",
+                f"For {service.cluster.who} containerConcurrency is a whole number from {low} to"
+                f" {high}, not {said}.",
+                refusal=f"expected {low} <= {said} <= {high}",
             )
 
 
@@ -110,7 +113,7 @@ def _deadline(service: InferenceService) -> Iterator[Problem]:
     for component in service.knative_components:
         annotation = component.annotations.get(DEADLINE)
         said = duration_s(str(annotation.value)) if annotation else None
-        limit_s = DEFAULT_DEADLINE_S if said is None else float(said)
+        limit_s = service.cluster.progress_deadline_s if said is None else float(said)
         for container in component.served:
             probe = mapping(container.spec.get("startupProbe"))
             if not probe:
@@ -219,6 +222,7 @@ predictor:
         reason="A stock Knative accepts 0 (no limit) to 1000.",
         fix="Use 0 to 1000.",
         source="knative serving pkg/apis/serving/metadata_validation.go",
+        gate=Gate.KNATIVE,
         failing="predictor: {containerConcurrency: 2000}",
         passing="predictor: {containerConcurrency: 1000}",
         check=_limit_out_of_range,

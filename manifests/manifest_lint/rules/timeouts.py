@@ -2,29 +2,29 @@
 
 from collections.abc import Iterator
 
+from manifest_lint.cluster import Cluster
 from manifest_lint.documents import Path
 from manifest_lint.inference_service import Component, InferenceService
 from manifest_lint.quantities import number
-from manifest_lint.rule import Problem, Rule, Severity
+from manifest_lint.rule import Gate, Problem, Rule, Severity
 from manifest_lint.servers import setting
 
-DEFAULT_TIMEOUT_S = 300
-MAX_TIMEOUT_S = 600
 MAX_TIMEOUT_KEY = "max-revision-timeout-seconds"
 ROUTE_TIMEOUT_S = 60
 DEFAULT_GRACE_S = 30
 
 
-def _timeout(component: Component) -> tuple[Path, float]:
+def _timeout(component: Component, cluster: Cluster) -> tuple[Path, float]:
     said = number(component.spec.get("timeout"))
     if said is None:
-        return component.path, DEFAULT_TIMEOUT_S
+        return component.path, cluster.timeout_s
     return component.at("timeout"), said
 
 
 def _cuts_the_server(service: InferenceService) -> Iterator[Problem]:
     for component in service.knative_components:
-        (path, timeout_s), longest_s = _timeout(component), setting(component.main, "max_timeout_s")
+        path, timeout_s = _timeout(component, service.cluster)
+        longest_s = setting(component.main, "max_timeout_s")
         if longest_s is not None and timeout_s <= longest_s:
             yield Problem(
                 path,
@@ -35,7 +35,8 @@ def _cuts_the_server(service: InferenceService) -> Iterator[Problem]:
 
 def _cuts_the_drain(service: InferenceService) -> Iterator[Problem]:
     for component in service.knative_components:
-        (path, timeout_s), drain_s = _timeout(component), setting(component.main, "drain_s")
+        path, timeout_s = _timeout(component, service.cluster)
+        drain_s = setting(component.main, "drain_s")
         if drain_s is not None and timeout_s < drain_s:
             yield Problem(
                 path,
@@ -46,13 +47,15 @@ def _cuts_the_drain(service: InferenceService) -> Iterator[Problem]:
 
 def _over_the_maximum(service: InferenceService) -> Iterator[Problem]:
     for component in service.knative_components:
-        path, timeout_s = _timeout(component)
-        if timeout_s > MAX_TIMEOUT_S:
+        path, timeout_s = _timeout(component, service.cluster)
+        if timeout_s > service.cluster.max_timeout_s:
             yield Problem(
                 path,
-                f"The {component.role}'s timeout of {timeout_s:g} s is over {MAX_TIMEOUT_S} s;"
-                f" config-defaults must set {MAX_TIMEOUT_KEY} to that much.",
+                f"The {component.role}'s timeout of {timeout_s:g} s is over"
+                f" {service.cluster.max_timeout_s:g} s; config-defaults must set {MAX_TIMEOUT_KEY}"
+                " to that much.",
                 needs=MAX_TIMEOUT_KEY,
+                refusal=f"expected 0 <= {timeout_s:g} <= {service.cluster.max_timeout_s:g}",
             )
 
 
@@ -60,7 +63,8 @@ def _outer_shorter(service: InferenceService) -> Iterator[Problem]:
     outer, inner = (service.component(role) for role in ("transformer", "predictor"))
     if outer is None or inner is None or not outer.knative:
         return
-    (path, outer_s), (_, inner_s) = _timeout(outer), _timeout(inner)
+    path, outer_s = _timeout(outer, service.cluster)
+    _, inner_s = _timeout(inner, service.cluster)
     if outer_s < inner_s:
         yield Problem(
             path,
@@ -147,6 +151,7 @@ predictor:
         " (and the activator's own grace period with it) and say `--enabled"
         " max-revision-timeout-seconds`.",
         source="knative serving pkg/apis/config/defaults.go",
+        gate=Gate.KNATIVE,
         failing="predictor: {timeout: 900}",
         passing="predictor: {timeout: 600}",
         check=_over_the_maximum,

@@ -67,10 +67,18 @@ def test_bad_input_is_one_sentence(lint):
 
 def test_text_tells_place_reason_and_fix(lint):
     text = lint(BROKEN).stdout
-    assert "chat.yaml:13: error KW001: Knative never accepts hostname on the predictor.\n" in text
+    assert (
+        "chat.yaml:13: error KW001: Knative drops hostname: the predictor runs without it.\n"
+        in text
+    )
     assert "at:  InferenceService models/chat, spec.predictor.hostname\n" in text
     assert "fix: Remove the field." in text
     assert text.endswith("1 InferenceService read: 1 error.\n")
+
+
+def test_text_tells_what_the_webhook_will_say(lint):
+    text = lint(CLEAN + "    nodeSelector: {gpu: a100}\n").stdout
+    assert 'says: Knative\'s webhook: "spec.template.spec.nodeSelector"\n' in text
 
 
 def test_severity_hides_what_is_less(lint):

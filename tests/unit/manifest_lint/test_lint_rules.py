@@ -43,12 +43,9 @@ def standard(text):
         ("nodeName", "a"),
         ("activeDeadlineSeconds", 5),
         ("resourceClaims", [{"name": "gpu"}]),
-        ("automountServiceAccountToken", True),
-        ("volumes", [{"name": "v", "downwardAPI": {}}]),
-        ("volumes", [{"name": "v", "nfs": {"server": "a", "path": "/"}}]),
     ],
 )
-def test_knative_never_takes_these_of_a_pod(field, value):
+def test_knative_drops_these_of_a_pod(field, value):
     assert "KW001" in ids(predictor(**{field: value}))
     assert "KW001" not in ids(standard(predictor(**{field: value})))
 
@@ -62,11 +59,30 @@ def test_knative_never_takes_these_of_a_pod(field, value):
         ("volumeMounts", [{"name": "v", "mountPath": "/v", "subPathExpr": "$(A)"}]),
         ("securityContext", {"seLinuxOptions": {"level": "s0"}}),
         ("securityContext", {"procMount": "Unmasked"}),
-        ("securityContext", {"privileged": True}),
     ],
 )
-def test_knative_never_takes_these_of_a_container(field, value):
+def test_knative_drops_these_of_a_container(field, value):
     assert "KW001" in ids(container(**{field: value}))
+
+
+@pytest.mark.parametrize(
+    "fragment",
+    [
+        predictor(automountServiceAccountToken=True),
+        predictor(volumes=[{"name": "v", "downwardAPI": {}}]),
+        predictor(volumes=[{"name": "v", "nfs": {"server": "a", "path": "/"}}]),
+        predictor(volumes=[{"name": "v", "ephemeral": {}}]),
+        container(securityContext={"privileged": True}),
+    ],
+)
+def test_knative_always_refuses_these(fragment):
+    assert "KW009" in ids(fragment)
+    assert "KW009" not in ids(standard(fragment))
+
+
+def test_a_mount_propagation_needs_a_flag():
+    text = container(volumeMounts=[{"name": "v", "mountPath": "/v", "mountPropagation": "None"}])
+    assert "KW002" in ids(text)
 
 
 def test_harmless_values_of_those_fields_pass():
@@ -77,8 +93,8 @@ def test_harmless_values_of_those_fields_pass():
         "capabilities": {"drop": ["ALL"]},
         "seccompProfile": {"type": "RuntimeDefault"},
     }
-    assert not {"KW001", "KW002"} & ids(container(securityContext=locked))
-    assert "KW001" not in ids(predictor(automountServiceAccountToken=False))
+    assert not {"KW001", "KW002", "KW009"} & ids(container(securityContext=locked))
+    assert "KW009" not in ids(predictor(automountServiceAccountToken=False))
 
 
 @pytest.mark.parametrize(
