@@ -8,11 +8,15 @@ from typing import Annotated
 import typer
 
 from keepwarm import lint as linting
+from keepwarm.kpa.cli import app as kpa_app
 from keepwarm.local import model_folder, supervisor
 from keepwarm.local.errors import LocalError
+from keepwarm.traces.cli import app as trace_app
 from manifest_lint import InputError, Severity
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.add_typer(trace_app, name="trace")
+app.add_typer(kpa_app, name="kpa")
 
 
 @app.callback()
@@ -72,6 +76,16 @@ def lint(
             " (repeatable).",
         ),
     ] = None,
+    context: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Read the settings of the cluster of this kubeconfig context."
+        ),
+    ] = None,
+    kubeconfig: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Read the settings of the cluster of this kubeconfig."),
+    ] = None,
 ) -> None:
     """Find what KServe and Knative refuse, drop or run differently than a manifest reads."""
     try:
@@ -82,6 +96,8 @@ def lint(
             fail_on=fail_on,
             disabled=disable or (),
             enabled=enabled or (),
+            kubeconfig=kubeconfig,
+            context=context,
         )
     except InputError as error:
         typer.echo(f"keepwarm lint: {error}", err=True)

@@ -1,0 +1,22 @@
+"""`simulate`: what each policy would have done to a request log."""
+
+from collections.abc import Iterator, Sequence
+
+from keepwarm.kpa.model import Phases, Pods, Policy, Requests, Result, checked
+from keepwarm.kpa.reference import RequestLoop
+
+
+def simulate(
+    policies: Sequence[Policy],
+    requests: Requests,
+    pods: Pods,
+    *,
+    phases: Phases | None = None,
+) -> Iterator[Result]:
+    """One Result per policy, in their order, each computed when it is asked for.
+
+    Results are as large as the request log: reduce each before the next to keep memory flat.
+    Raises InputError for a policy that Knative would not accept.
+    """
+    checked(policies)
+    return (RequestLoop(policy, requests, pods, phases or Phases()).run() for policy in policies)

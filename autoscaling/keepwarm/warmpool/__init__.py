@@ -1,0 +1,1 @@
+"""Warm pools: minimum replicas on a schedule. The object alone; no controller yet."""
