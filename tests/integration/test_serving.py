@@ -217,7 +217,7 @@ def test_a_predictor_out_of_reach_is_a_clear_503_on_every_protocol(
     free_ports: Callable[[int], list[int]],
 ) -> None:
     (nobody,) = free_ports(1)
-    _, url = start_transformer(nobody)
+    _, url = start_transformer(nobody, "--unreachable_hold_s=0")
     expected = f"the predictor of model '{MODEL}' cannot be reached"
     tensor = {"name": "text_input", "shape": [1], "datatype": "BYTES", "data": ["Hi"]}
     answers = [
@@ -258,7 +258,7 @@ def test_the_transformer_is_small_and_imports_neither_torch_nor_vllm(stack: Stac
 def test_a_predictor_that_gets_sigterm_finishes_its_stream_and_then_callers_get_503(
     stack: Stack, start_transformer: Callable[..., tuple[subprocess.Popen[bytes], str]]
 ) -> None:
-    _, url = start_transformer(stack.predictor_grpc)
+    _, url = start_transformer(stack.predictor_grpc, "--unreachable_hold_s=0")
     predictor = stack.server("vllm_predictor")
     body = {"text_input": "Once upon a time", "parameters": {**ENDLESS, "max_tokens": 100}}
     stream_url = f"{url}/v2/models/{MODEL}/generate_stream"
