@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from openinference import text_tensors
-from openinference.context import QUEUE_TIME, RequestContext
+from openinference.context import QUEUE_TIME, WEIGHTS, RequestContext
 from openinference.errors import Reason, Unavailable
 from openinference.generation import Chunk, GenerationRequest, collect
 from openinference.messages import ModelMetadata, ModelState, ModelStatus
@@ -169,16 +169,16 @@ class PredictorService:
                 reason=Reason.STARTING if phase else None,
                 phase=phase,
             )
-        chunks = (
-            engine.generate(
+        if request.model == self._settings.model_name:
+            context.reply.headers[WEIGHTS] = self._weights_id
+            chunks = engine.generate(
                 request,
                 context.request_id,
                 traceparent=context.traceparent,
                 on_scheduled=_noted_in(context),
             )
-            if request.model == self._settings.model_name
-            else _with_adapter(engine, adapters, request, context)
-        )
+        else:
+            chunks = _with_adapter(engine, adapters, request, context, self._weights_id)
         return self._admitted(request, chunks)
 
     async def _admitted(
@@ -199,11 +199,16 @@ class PredictorService:
 
 
 async def _with_adapter(
-    engine: "Engine", adapters: Adapters, request: GenerationRequest, context: RequestContext
+    engine: "Engine",
+    adapters: Adapters,
+    request: GenerationRequest,
+    context: RequestContext,
+    base_weights: str,
 ) -> AsyncGenerator[Chunk, None]:
     """The chunks of an adapter, which stays in the engine until the last one."""
     with count_request(request.model) as count:
         async with adapters.lease(request.model) as adapter:
+            context.reply.headers[WEIGHTS] = f"{base_weights}-{adapter.weights_id}"
             source = engine.generate(
                 request,
                 context.request_id,

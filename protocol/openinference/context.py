@@ -9,6 +9,7 @@ import random
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import Final
 
 from openinference.errors import DeadlineExceeded, InvalidInput
@@ -22,6 +23,8 @@ REQUEST_TIMEOUT: Final = "x-request-timeout"
 WAKE: Final = "x-wake"
 # What a predictor tells of its own queue, in milliseconds.
 QUEUE_TIME: Final = "x-keepwarm-queue-ms"
+# What answered there: an id of weights, adapter and chat template together.
+WEIGHTS: Final = "x-keepwarm-weights"
 
 # W3C Trace Context: version ff and all-zero ids are invalid, only versions after 00 may be longer,
 # and an invalid header is dropped.
@@ -56,6 +59,19 @@ class Caller:
 NOBODY: Final = Caller()
 
 
+class Cached(StrEnum):
+    """What a cache did for a request, in the words of X-Cache.
+
+    HIT and COALESCED cost the engine nothing: the answer was there, or another request's became it.
+    MISS is work of the engine that others may be answered with, BYPASS work for this caller only.
+    """
+
+    HIT = "hit"
+    MISS = "miss"
+    COALESCED = "coalesced"
+    BYPASS = "bypass"
+
+
 @dataclass(slots=True)
 class Reply:
     """What the stages say beside their chunks; one for each request, theirs to change.
@@ -64,12 +80,14 @@ class Reply:
     sets after its first chunk comes too late there, on gRPC as trailing metadata. `weights_id`
     names what answered: weights, adapter and chat template together; None is not known. `note` says
     what is waited for, `queued_s` how long the request waited in the engine's queue, in seconds.
+    `cached` is set before the first chunk or error where there is a cache.
     """
 
     headers: dict[str, str] = field(default_factory=dict)
     weights_id: str | None = None
     note: str | None = None
     queued_s: float | None = None
+    cached: Cached | None = None
 
 
 @dataclass(frozen=True, slots=True)

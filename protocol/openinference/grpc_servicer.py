@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, Final, NoReturn, TypeVar
 from urllib.parse import unquote
 
@@ -17,7 +18,7 @@ from google.protobuf.message import DecodeError
 
 from openinference import context as contexts
 from openinference import metrics, text_tensors, v2_grpc
-from openinference.context import RequestContext
+from openinference.context import Reply, RequestContext
 from openinference.deadlines import bounded, collect_until_deadline, until_deadline
 from openinference.errors import InternalError, InvalidInput, ServingError, Unavailable
 from openinference.generation import Chunk, GenerationRequest
@@ -186,6 +187,8 @@ class InferenceServicer(GRPCInferenceServiceServicer):  # type: ignore[misc]  # 
         *,
         strict: bool,
     ) -> None:
+        # What goes back to the caller is the stream's; what stages tell each other is a request's.
+        call = replace(call, reply=Reply(call.reply.headers))
         with self._endpoints["ModelStreamInfer"].track() as tracked:
             echoed = pb.ModelInferResponse()
             try:

@@ -20,7 +20,7 @@ class Forward(Protocol):
     ) -> AsyncGenerator[Chunk, None]:
         """The predictor's chunks; closing the generator ends the work there.
 
-        Before the first chunk it sets `context.reply.weights_id` where the predictor tells it.
+        By its end or error `context.reply.weights_id` is set where the predictor tells it.
         Raises a ServingError.
         """
 

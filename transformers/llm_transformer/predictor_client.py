@@ -9,7 +9,7 @@ import grpc
 
 from llm_transformer.resilience.wakeup import Probe
 from openinference import errors, text_tensors, v2_grpc
-from openinference.context import QUEUE_TIME, REQUEST_ID, RequestContext
+from openinference.context import QUEUE_TIME, REQUEST_ID, WEIGHTS, RequestContext
 from openinference.errors import InternalError, Reason, ServingError, Unavailable
 from openinference.generation import Chunk, GenerationRequest
 from openinference.grpc_servicer import PHASE, REASON, RETRY_AFTER, STRICT_STREAM_ERRORS
@@ -86,9 +86,9 @@ class PredictorClient:
     ) -> AsyncGenerator[Chunk, None]:
         """The predictor's chunks; closing the generator cancels the call there.
 
-        Sets `context.reply.queued_s` at the end, where the predictor tells it. Raises the
-        ServingError that the predictor answered with, Unavailable when it is out of reach or falls
-        silent, DeadlineExceeded at the deadline of `context`.
+        Sets `queued_s` and `weights_id` of `context.reply` at the end, where the predictor tells
+        them. Raises the ServingError that the predictor answered with, Unavailable when it is out
+        of reach or falls silent, DeadlineExceeded at the deadline of `context`.
         """
         message = v2_grpc.encode_request(text_tensors.infer_request(request))
         timeout_s = context.remaining_s(asyncio.get_running_loop().time())
@@ -98,7 +98,7 @@ class PredictorClient:
             if not request.stream:
                 unary = self._stub.ModelInfer(message, timeout=timeout_s, metadata=metadata)
                 answer = await unary
-                _note_queue(context, await unary.trailing_metadata())
+                _note_trailing(context, await unary.trailing_metadata())
                 for chunk in _chunks(answer):
                     yield chunk
                 return
@@ -115,7 +115,7 @@ class PredictorClient:
                     for chunk in _chunks(response.infer_response):
                         yield chunk
                     watch.resume()
-                _note_queue(context, await call.trailing_metadata())
+                _note_trailing(context, await call.trailing_metadata())
             except asyncio.CancelledError:
                 if not watch.fired or _is_cancelled():
                     raise
@@ -124,6 +124,7 @@ class PredictorClient:
                 watch.end()
                 call.cancel()
         except grpc.aio.AioRpcError as error:
+            _note_trailing(context, error.trailing_metadata())
             problem = serving_error(error, request.model)
             if answering and _is_unreachable(problem):
                 problem = _lost(request.model, Reason.LOST)
@@ -186,12 +187,14 @@ def _metadata(pairs: Any) -> Mapping[str, Any]:
     return dict(pairs or ())
 
 
-def _note_queue(context: RequestContext, trailing: Any) -> None:
+def _note_trailing(context: RequestContext, trailing: Any) -> None:
     for key, value in trailing or ():
         if key == QUEUE_TIME:
             seconds = _number(value)
             if seconds is not None:
                 context.reply.queued_s = seconds / 1e3
+        elif key == WEIGHTS:
+            context.reply.weights_id = value
 
 
 def _number(text: Any) -> float | None:

@@ -3,7 +3,7 @@
 import asyncio
 import copy
 import socket
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import grpc
 import pytest
@@ -77,6 +77,19 @@ async def test_id_trace_and_tenant_travel(client, service, stream):
     context = RequestContext("abc", None, TRACEPARENT, "s=1", "acme")
     await _all(client, _request(stream=stream), context)
     assert service.context == context
+
+
+@STREAMED_OR_NOT
+@pytest.mark.parametrize("script", [None, [errors.InvalidInput("too long")]])
+async def test_what_answered_is_known_after_the_answer_and_after_an_error(
+    client, service, stream, script
+):
+    service.script = script
+    service.reply_headers = {"x-keepwarm-weights": "0f-a1", "x-keepwarm-queue-ms": "250"}
+    context = RequestContext("abc")
+    with suppress(errors.InvalidInput):
+        await _all(client, _request(stream=stream), context)
+    assert (context.reply.weights_id, context.reply.queued_s) == ("0f-a1", 0.25)
 
 
 @STREAMED_OR_NOT

@@ -157,7 +157,11 @@ async def test_a_warmed_up_engine_answers(service, engine, running):
 async def test_a_ready_model_says_so_and_how_long_the_engine_made_it_wait(service, running):
     context = RequestContext("abc")
     assert [chunk.text async for chunk in service.generate(REQUEST, None, context)] == ["Hello"]
-    assert context.reply.headers == {"x-keepwarm-queue-ms": "250"}
+    metadata = await service.model_metadata("m", None)
+    assert context.reply.headers == {
+        "x-keepwarm-queue-ms": "250",
+        "x-keepwarm-weights": metadata.properties["weights_id"],
+    }
     assert (await service.model_status("m", None)).state == "ready"
 
 
