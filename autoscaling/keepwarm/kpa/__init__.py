@@ -1,7 +1,7 @@
 """The twin of Knative's autoscaler: its rules tick for tick, and what they do to requests.
 
-`model` holds the values in and out, with their units.
-`simulate` runs policies over a request log; `annotations.resolve` makes a policy of a manifest.
+`model` holds the values in and out, with their units. `simulate` runs policies over a request log,
+`simulate_policies` reduces each to sums per day; `annotations.resolve` turns a manifest into one.
 """
 
 from keepwarm.kpa.errors import InputError
@@ -16,6 +16,7 @@ from keepwarm.kpa.model import (
     Timeline,
     Verdict,
 )
+from keepwarm.kpa.policy_outcomes import PolicyOutcomes, simulate_policies
 from keepwarm.kpa.simulate import simulate
 
 __all__ = [
@@ -25,9 +26,11 @@ __all__ = [
     "Phases",
     "Pods",
     "Policy",
+    "PolicyOutcomes",
     "Requests",
     "Result",
     "Timeline",
     "Verdict",
     "simulate",
+    "simulate_policies",
 ]

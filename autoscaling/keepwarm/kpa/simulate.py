@@ -1,9 +1,14 @@
 """`simulate`: what each policy would have done to a request log."""
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 from keepwarm.kpa.model import Phases, Pods, Policy, Requests, Result, checked
 from keepwarm.kpa.reference import RequestLoop
+
+Engine = Literal["reference"]
+DEFAULT_ENGINE: Engine = "reference"
+_LOOPS = {"reference": RequestLoop}
 
 
 def simulate(
@@ -12,6 +17,7 @@ def simulate(
     pods: Pods,
     *,
     phases: Phases | None = None,
+    engine: Engine = DEFAULT_ENGINE,
 ) -> Iterator[Result]:
     """One Result per policy, in their order, each computed when it is asked for.
 
@@ -19,4 +25,5 @@ def simulate(
     Raises InputError for a policy that Knative would not accept.
     """
     checked(policies)
-    return (RequestLoop(policy, requests, pods, phases or Phases()).run() for policy in policies)
+    loop = _LOOPS[engine]
+    return (loop(policy, requests, pods, phases or Phases()).run() for policy in policies)
