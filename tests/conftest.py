@@ -1,10 +1,23 @@
-"""What all tests share: free ports, waiting for a condition, tests that must come last."""
+"""What all tests share: free ports, waiting for a condition, real Redis, tests that come last."""
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
+
+from .redis_servers import (
+    CLUSTER_NODES,
+    SENTINELS,
+    ClusterGroup,
+    RedisServer,
+    SentinelGroup,
+    start_cluster,
+    start_sentinels,
+    start_single,
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -40,3 +53,43 @@ def eventually() -> Callable[..., None]:
             time.sleep(0.05)
 
     return wait
+
+
+@pytest.fixture(scope="module")
+def redis_server(
+    free_ports: Callable[[int], list[int]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RedisServer]:
+    """One redis-server for the module."""
+    with ExitStack() as stack:
+        (port,) = free_ports(1)
+        yield start_single(stack, port, tmp_path_factory.mktemp("redis"))
+
+
+@pytest.fixture
+def fresh_redis(
+    free_ports: Callable[[int], list[int]], tmp_path: Path
+) -> Iterator[Callable[..., RedisServer]]:
+    """Starts a redis-server for this test alone: to kill, freeze or fill. Takes its flags."""
+    with ExitStack() as stack:
+
+        def start(*flags: str) -> RedisServer:
+            (port,) = free_ports(1)
+            return start_single(stack, port, tmp_path / f"redis{port}", *flags)
+
+        yield start
+
+
+@pytest.fixture
+def redis_sentinels(
+    free_ports: Callable[[int], list[int]], tmp_path: Path
+) -> Iterator[SentinelGroup]:
+    """A master, a replica and three Sentinels."""
+    with ExitStack() as stack:
+        yield start_sentinels(stack, free_ports(2 + SENTINELS), tmp_path)
+
+
+@pytest.fixture
+def redis_cluster(free_ports: Callable[[int], list[int]], tmp_path: Path) -> Iterator[ClusterGroup]:
+    """A Cluster of three masters and three replicas."""
+    with ExitStack() as stack:
+        yield start_cluster(stack, free_ports(2 * CLUSTER_NODES), tmp_path)

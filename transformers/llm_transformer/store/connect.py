@@ -1,0 +1,54 @@
+"""Makes the client that an address asks for, without redis-py's own repeats."""
+
+from typing import Any, Final
+
+from redis import asyncio as redis
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+
+from llm_transformer.store.address import Kind, RedisAddress
+from llm_transformer.store.guard import PROBE_S, Client, Cluster, Store
+
+CONNECTIONS: Final = 128
+
+
+def connect(address: RedisAddress, *, timeout_s: float, connections: int = CONNECTIONS) -> Store:
+    """A guarded store at `address`; connects when first used.
+
+    `timeout_s` is the longest a request waits for an answer, in seconds; `connections` the most to
+    each node.
+    """
+    client = _client(address, connections)
+    return Store(client, str(address), timeout_s=timeout_s, connections=connections)
+
+
+def _client(address: RedisAddress, connections: int) -> Client:
+    # The guard bounds what a request waits; these bound what runs beside the requests.
+    socket: dict[str, Any] = {
+        "socket_timeout": PROBE_S,
+        "socket_connect_timeout": PROBE_S,
+        "protocol": 2,
+    }
+    tls: dict[str, Any] = {"ssl": True, "ssl_ca_certs": address.ca_file} if address.tls else {}
+    login: dict[str, Any] = {"username": address.username, "password": address.password}
+    common: dict[str, Any] = {
+        **socket,
+        **tls,
+        **login,
+        "max_connections": connections,
+        # A second try is the guard's to decide.
+        "retry": Retry(NoBackoff(), 0),
+    }
+    host, port = address.hosts[0]
+    if address.kind is Kind.CLUSTER:
+        nodes = [redis.cluster.ClusterNode(*node) for node in address.hosts]
+        return Cluster(startup_nodes=nodes, require_full_coverage=False, **common)
+    if address.kind is Kind.SENTINEL:
+        sentinel = Sentinel(  # type: ignore[no-untyped-call]  # redis-py has no types there
+            address.hosts,
+            sentinel_kwargs={**socket, **tls, "password": address.sentinel_password},
+        )
+        client: redis.Redis = sentinel.master_for(address.master, db=address.db, **common)
+        return client
+    return redis.Redis(host=host, port=port, db=address.db, **common)
