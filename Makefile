@@ -10,6 +10,7 @@ PYTHON ?= python3
 UV := .tools/bin/uv
 BIN := .venv/bin
 SOURCES := autoscaling manifests predictors protocol transformers
+SCRIPTS = .ci/run $(shell find manifests tests -name '*.sh')
 LOCKED := tools build dev transformer predictor-cpu predictor-gpu demo perf controller
 
 .PHONY: help
@@ -28,6 +29,7 @@ test: .venv/.ready ## Run all tests that need no cluster (ARGS="-k chat")
 check: .venv/.ready ## Lint, types, generated files and requirements
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/shellcheck $(SCRIPTS)
 	$(BIN)/mypy $(SOURCES)
 	$(BIN)/python tests/generated.py check
 	@$(MAKE) check-lock

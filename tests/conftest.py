@@ -46,11 +46,13 @@ def free_ports() -> Callable[[int], list[int]]:
 def eventually() -> Callable[..., None]:
     """Waits until a condition holds; fails with its name when it does not in time."""
 
-    def wait(condition: Callable[[], bool], what: str, *, timeout_s: float = 20) -> None:
+    def wait(
+        condition: Callable[[], bool], what: str, *, timeout_s: float = 20, every_s: float = 0.05
+    ) -> None:
         end = time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < end, f"not within {timeout_s} s: {what}"
-            time.sleep(0.05)
+            time.sleep(every_s)
 
     return wait
 

@@ -4,6 +4,7 @@ KUBECONFIG names the cluster, KEEPWARM_GATEWAY the URL of its Knative ingress, K
 prefix and tag of the images (`dev.local/keepwarm-*:e2e`, say). `make e2e` sets all three.
 """
 
+import functools
 import json
 import os
 import re
@@ -19,6 +20,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 OVERLAYS = REPOSITORY / "manifests/overlays"
+REPORT = REPOSITORY / "build/e2e.txt"
 NAMESPACE = "keepwarm-e2e"
 SERVICE = "chat"
 READY_TIMEOUT_S = 600
@@ -38,6 +40,7 @@ class Chat:
     """The InferenceService: how to call it, and what its pods do."""
 
     gateway: str
+    namespace: str
     host: str
 
     def client(self) -> httpx.Client:
@@ -45,22 +48,45 @@ class Chat:
             base_url=self.gateway, headers={"host": self.host}, timeout=300, trust_env=False
         )
 
+    def kubectl(self, *args: str, **options: bool) -> str:
+        """`kubectl` in the service's namespace."""
+        return kubectl("-n", self.namespace, *args, **options)
+
     def pods(self, component: str) -> list[dict]:
-        listed = kubectl(
-            *("-n", NAMESPACE, "get", "pods", "-o", "json"),
-            *("-l", f"serving.knative.dev/service={SERVICE}-{component}"),
-        )
-        return json.loads(listed)["items"]
+        """All pods of a component, those that end included."""
+        label = f"serving.knative.dev/service={SERVICE}-{component}"
+        return json.loads(self.kubectl("get", "pods", "-o", "json", "-l", label))["items"]
+
+
+def is_ready(pod: dict) -> bool:
+    """Whether it takes requests: ready, and not ending."""
+    statuses = pod["status"].get("containerStatuses", [])
+    return (
+        "deletionTimestamp" not in pod["metadata"]
+        and bool(statuses)
+        and all(status["ready"] for status in statuses)
+    )
 
 
 @pytest.fixture(scope="session")
-def measured() -> Iterator[Callable[[str, float], None]]:
-    """Collects timings and prints them at the end: they are a report, not assertions."""
-    rows: list[tuple[str, float]] = []
-    yield lambda what, seconds: rows.append((what, seconds))
-    print("\nmeasured on this cluster:")
-    for what, seconds in rows:
-        print(f"  {seconds:8.1f} s  {what}")
+def eventually(eventually: Callable[..., None]) -> Callable[..., None]:
+    """Asks a cluster, which has other work on few cores, less often."""
+    return functools.partial(eventually, every_s=0.3)
+
+
+@pytest.fixture(scope="session")
+def measured() -> Iterator[Callable[..., None]]:
+    """Collects figures for a report, at the end and in build/: none of them is asserted."""
+    rows: list[str] = []
+
+    def note(what: str, value: float, unit: str = "s") -> None:
+        rows.append(f"{value:10.1f} {unit:9} {what}")
+
+    yield note
+    report = "\n".join(rows) + "\n"
+    REPORT.parent.mkdir(exist_ok=True)
+    REPORT.write_text(report)
+    print(f"\nmeasured on this cluster:\n{report}")
 
 
 def rendered(overlay: str) -> str:
@@ -93,17 +119,24 @@ def fresh_namespace(name: str) -> Iterator[None]:
         kubectl("delete", "namespace", name, "--wait=false")
 
 
-@pytest.fixture(scope="session")
-def chat(measured: Callable[[str, float], None]) -> Iterator[Chat]:
-    with fresh_namespace(NAMESPACE):
-        began = time.monotonic()
-        kubectl("-n", NAMESPACE, "apply", "-f", "-", stdin=rendered("cpu-demo"))
+@contextmanager
+def served(manifest: str, namespace: str) -> Iterator[Chat]:
+    """The manifest's InferenceService, Ready, in a namespace of its own."""
+    with fresh_namespace(namespace):
+        kubectl("-n", namespace, "apply", "-f", "-", stdin=manifest)
         kubectl(
-            *("-n", NAMESPACE, "wait", f"inferenceservice/{SERVICE}", "--for=condition=Ready"),
+            *("-n", namespace, "wait", f"inferenceservice/{SERVICE}", "--for=condition=Ready"),
             f"--timeout={READY_TIMEOUT_S}s",
         )
-        measured("apply to InferenceService Ready", time.monotonic() - began)
         url = kubectl(
-            *("-n", NAMESPACE, "get", f"ksvc/{SERVICE}-transformer", "-o"), "jsonpath={.status.url}"
+            *("-n", namespace, "get", f"ksvc/{SERVICE}-transformer", "-o"), "jsonpath={.status.url}"
         )
-        yield Chat(os.environ["KEEPWARM_GATEWAY"], url.removeprefix("http://"))
+        yield Chat(os.environ["KEEPWARM_GATEWAY"], namespace, url.removeprefix("http://"))
+
+
+@pytest.fixture(scope="session")
+def chat(measured: Callable[..., None]) -> Iterator[Chat]:
+    began = time.monotonic()
+    with served(rendered("cpu-demo"), NAMESPACE) as chat:
+        measured("apply to InferenceService Ready", time.monotonic() - began)
+        yield chat

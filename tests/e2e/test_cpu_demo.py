@@ -8,7 +8,8 @@ import grpc
 import httpx
 import pytest
 
-from .conftest import NAMESPACE, SERVICE, Chat
+from .conftest import NAMESPACE, SERVICE, Chat, is_ready
+from .streams import Streams
 
 CHAT = {
     "model": SERVICE,
@@ -73,9 +74,7 @@ def test_the_predictor_has_no_route_on_the_public_gateway(chat: Chat) -> None:
     assert ask(chat) == PARIS
 
 
-def test_a_stream_arrives_piece_by_piece(
-    chat: Chat, measured: Callable[[str, float], None]
-) -> None:
+def test_a_stream_arrives_piece_by_piece(chat: Chat, measured: Callable[..., None]) -> None:
     body = {
         "text_input": "Once upon a time",
         "parameters": {"max_tokens": 40, "temperature": 0, "ignore_eos": True},
@@ -97,7 +96,7 @@ def test_a_stream_arrives_piece_by_piece(
 
 
 def test_the_predictor_goes_to_zero_and_the_next_request_is_held_and_answered(
-    chat: Chat, eventually: Callable[..., None], measured: Callable[[str, float], None]
+    chat: Chat, eventually: Callable[..., None], measured: Callable[..., None]
 ) -> None:
     assert ask(chat) == PARIS
     idle = time.monotonic()
@@ -111,3 +110,30 @@ def test_the_predictor_goes_to_zero_and_the_next_request_is_held_and_answered(
     began = time.monotonic()
     assert ask(chat) == PARIS
     measured("the same request, warm", time.monotonic() - began)
+
+
+def test_a_killed_engine_loses_the_streams_on_it_and_the_next_request_is_held(
+    chat: Chat, eventually: Callable[..., None], measured: Callable[..., None]
+) -> None:
+    assert ask(chat) == PARIS
+    (pod,) = (each for each in chat.pods("predictor") if is_ready(each))
+    # Long enough that they are still running when it is killed.
+    with Streams(chat, callers=4, tokens=1500) as streams:
+        eventually(lambda: len(streams.flowing) == 4, "four streams flow", timeout_s=60)
+        streams.stop()
+        killed = time.monotonic()
+        # SIGKILL after a second; asked with the pod's own grace it would drain.
+        chat.kubectl("delete", "pod", pod["metadata"]["name"], "--grace-period=1", "--timeout=60s")
+        gone = time.monotonic()
+        assert ask(chat) == PARIS
+        answered = time.monotonic()
+    assert [stream.problem.partition(":")[0] for stream in streams.told] == ["error event"] * 4
+    assert all(killed < stream.ended < answered for stream in streams.told)
+    (successor,) = (each for each in chat.pods("predictor") if is_ready(each))
+    assert successor["metadata"]["name"] != pod["metadata"]["name"]
+    measured("killed engine: streams on it, each told", len(streams.told), "streams")
+    measured(
+        "killed engine: to the last caller who was told",
+        max(s.ended for s in streams.told) - killed,
+    )
+    measured("killed engine: a request right after, held and answered", answered - gone)

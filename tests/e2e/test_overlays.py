@@ -69,7 +69,7 @@ def test_every_knative_overlay_renders_is_accepted_and_becomes_two_knative_servi
     overlay: str,
     namespace: str,
     eventually: Callable[..., None],
-    measured: Callable[[str, float], None],
+    measured: Callable[..., None],
 ) -> None:
     manifest = rendered(overlay)
     service = inference_service(manifest)
@@ -126,7 +126,7 @@ def test_every_standard_overlay_renders_is_accepted_and_becomes_deployments(
     overlay: str,
     namespace: str,
     eventually: Callable[..., None],
-    measured: Callable[[str, float], None],
+    measured: Callable[..., None],
 ) -> None:
     """Without KEDA's resources KServe stops after the predictor's Deployment, and says so."""
     manifest = rendered(overlay)

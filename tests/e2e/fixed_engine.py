@@ -1,0 +1,53 @@
+"""cpu-demo with an engine of fixed speed in place of vLLM's: a predictor that starts in seconds.
+
+Everything else is the overlay's and the image's own: transformer, both edges, start-up, admission,
+drain, probes, Knative's path. perf/fixed_predictor.py says what the engine does.
+"""
+
+import runpy
+from collections.abc import Callable
+
+import yaml
+
+from .conftest import REPOSITORY, rendered
+
+SOURCE = REPOSITORY / "perf/fixed_predictor.py"
+PYTHON = "/opt/keepwarm/bin/python"
+FOLDER = "/fixed-engine"
+
+
+def answer() -> Callable[[str, int], str]:
+    """The text that a prompt gets, as a function of the prompt and the number of tokens."""
+    return runpy.run_path(str(SOURCE))["answer"]
+
+
+def manifest(*, slots: int, token_ms: int, target: int, most: int, window: str) -> str:
+    """The overlay with `slots` sequences a pod at a time, scaled at `target` up to `most` pods."""
+    documents = list(yaml.safe_load_all(rendered("cpu-demo")))
+    (service,) = (each for each in documents if each["kind"] == "InferenceService")
+    predictor = service["spec"]["predictor"]
+    predictor["scaleTarget"] = target
+    predictor["maxReplicas"] = most
+    predictor["annotations"]["autoscaling.knative.dev/window"] = window
+    (container,) = predictor["containers"]
+    container["command"] = [PYTHON, f"{FOLDER}/{SOURCE.name}"]
+    container["args"] = [
+        "--model_name=chat",
+        f"--slots={slots}",
+        f"--token_ms={token_ms}",
+        # All that a burst can bring before a second pod is there.
+        f"--max_num_queued_reqs={4 * slots}",
+    ]
+    container["resources"] = {
+        "requests": {"cpu": "50m", "memory": "128Mi"},
+        "limits": {"cpu": "1", "memory": "512Mi"},
+    }
+    container["volumeMounts"].append({"name": "fixed-engine", "mountPath": FOLDER})
+    predictor["volumes"].append({"name": "fixed-engine", "configMap": {"name": "fixed-engine"}})
+    source = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "fixed-engine"},
+        "data": {SOURCE.name: SOURCE.read_text()},
+    }
+    return yaml.safe_dump_all([source, *documents])
