@@ -19,6 +19,7 @@ import yaml
 from .conftest import OVERLAYS, SERVICE, fresh_namespace, kubectl, rendered
 
 NAMESPACE = "keepwarm-e2e-overlays"
+NAMES = [*sorted(folder.name for folder in OVERLAYS.iterdir()), "../kind/simulated-gpus"]
 COMPONENTS = ("predictor", "transformer")
 VISIBILITY = "networking.knative.dev/visibility"
 MODE = "serving.kserve.io/deploymentMode"
@@ -28,9 +29,8 @@ NO_KEDA = 'no matches for kind "ScaledObject" in version "keda.sh/v1alpha1"'
 
 def overlays(mode: str) -> pytest.MarkDecorator:
     """Parametrizes a test by the names of the overlays in this mode."""
-    names = sorted(folder.name for folder in OVERLAYS.iterdir())
-    standard = [name for name in names if "components/standard" in kustomization(name)]
-    chosen = standard if mode == "Standard" else [name for name in names if name not in standard]
+    standard = [name for name in NAMES if "components/standard" in kustomization(name)]
+    chosen = standard if mode == "Standard" else [name for name in NAMES if name not in standard]
     return pytest.mark.parametrize("overlay", chosen)
 
 
@@ -178,7 +178,7 @@ def test_every_standard_overlay_renders_is_accepted_and_becomes_deployments(
         )
 
 
-@pytest.mark.parametrize("overlay", sorted(folder.name for folder in OVERLAYS.iterdir()))
+@pytest.mark.parametrize("overlay", NAMES)
 def test_every_overlay_lints_without_a_warning(overlay: str) -> None:
     linted = lint(OVERLAYS / overlay)
     assert linted.returncode == 0, linted.stdout + linted.stderr

@@ -4,6 +4,7 @@
 # becomes the replica of the master that has fewest, and slots that nobody serves are given out anew.
 set -u
 nodes=6 masters=3 slots=16384
+# shellcheck disable=SC3028 # the kubelet sets it
 ordinal=${HOSTNAME##*-}
 failing_since=0
 
