@@ -9,18 +9,21 @@ import contextlib
 import itertools
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import jinja2
+import orjson
 from vllm import SamplingParams
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.exceptions import GracefulHTTPError, VLLMClientError
 from vllm.inputs import TextPrompt
+from vllm.logprobs import Logprob
 from vllm.lora.request import LoRARequest
 from vllm.outputs import CompletionOutput
 from vllm.platforms import current_platform
 from vllm.renderers.params import ChatParams
-from vllm.sampling_params import RequestOutputKind
+from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.stats import RequestStateStats
@@ -34,12 +37,16 @@ from openinference.generation import (
     Prompt,
 )
 from openinference.sampling import SamplingParams as Sampling
+from openinference.structured import Kind, StructuredOutputs
+from openinference.tokens import LEAST_LOGPROB, Token
 from vllm_predictor.adapters import Adapter
 from vllm_predictor.settings import PredictorSettings
 
 # After this many seconds another try makes sense: prompts in the queue are soon computed.
 BUSY_RETRY_S = 1.0
 SHUTDOWN_S = 1.0
+# The protocols let top_p be 0, which vLLM does not: of so little only the likeliest token is part.
+LEAST_TOP_P = 1e-9
 
 
 class Engine:
@@ -49,6 +56,7 @@ class Engine:
         self._llm = llm
         self._numbers = itertools.count()
         self._max_model_len: int = llm.model_config.max_model_len
+        self._special_ids = frozenset(llm.get_tokenizer().all_special_ids)
 
     @property
     def is_dead(self) -> bool:
@@ -153,7 +161,8 @@ class Engine:
                         on_scheduled = None
                     for choice in output.outputs:
                         counted[choice.index] += len(choice.token_ids)
-                        if not choice.text and choice.finish_reason is None:
+                        tokens = self._tokens(choice, sampling.logprobs)
+                        if not choice.text and not tokens and choice.finish_reason is None:
                             continue
                         for copy in range(copies):
                             yield Chunk(
@@ -162,6 +171,7 @@ class Engine:
                                 prompt_tokens,
                                 counted[choice.index],
                                 _finish_reason(choice),
+                                tokens,
                             )
         except VLLMClientError as error:
             raise InvalidInput(str(error)) from None
@@ -169,6 +179,30 @@ class Engine:
             raise _full() from None
         except EngineDeadError:
             raise Unavailable("the engine has ended", retry_after_s=BUSY_RETRY_S) from None
+
+    def _tokens(self, choice: CompletionOutput, most: int | None) -> tuple[Token, ...]:
+        """The choice's new tokens with the `most` likeliest of each place; () without logprobs."""
+        if most is None or not choice.logprobs:
+            return ()
+        return tuple(self._token(position, most) for position in choice.logprobs)
+
+    def _token(self, position: dict[int, Logprob], most: int) -> Token:
+        """A place's token: of vLLM's entries the first is the chosen one, and ranks begin at 1."""
+        tokens = [
+            (
+                entry.rank or 0,
+                Token(
+                    number,
+                    entry.decoded_token or "",
+                    max(entry.logprob, LEAST_LOGPROB),
+                    number in self._special_ids,
+                ),
+            )
+            for number, entry in position.items()
+        ]
+        chosen = tokens[0][1]
+        top = sorted(tokens, key=lambda ranked: ranked[0])[:most]
+        return replace(chosen, top=tuple(token for _, token in top))
 
     async def _render(self, prompt: Prompt) -> Any:
         """The prompt's token ids as vLLM's input; raises InvalidInput when it does not fit."""
@@ -228,7 +262,7 @@ def _vllm_sampling(sampling: Sampling, n: int, room: int, *, stream: bool) -> Sa
         max_tokens=min(sampling.max_tokens or room, room),
         min_tokens=min(sampling.min_tokens, room),
         temperature=sampling.temperature,
-        top_p=sampling.top_p,
+        top_p=max(sampling.top_p, LEAST_TOP_P),
         top_k=sampling.top_k,
         min_p=sampling.min_p,
         presence_penalty=sampling.presence_penalty,
@@ -239,8 +273,27 @@ def _vllm_sampling(sampling: Sampling, n: int, room: int, *, stream: bool) -> Sa
         ignore_eos=sampling.ignore_eos,
         skip_special_tokens=sampling.skip_special_tokens,
         seed=sampling.seed,
+        logprobs=sampling.logprobs,
+        logit_bias=dict(sampling.logit_bias) or None,
+        structured_outputs=_vllm_structured(sampling.structured_outputs),
         output_kind=RequestOutputKind.DELTA if stream else RequestOutputKind.FINAL_ONLY,
     )
+
+
+def _vllm_structured(bound: StructuredOutputs | None) -> StructuredOutputsParams | None:
+    if bound is None:
+        return None
+    match bound.kind:
+        case Kind.JSON:
+            return StructuredOutputsParams(json=bound.spec)
+        case Kind.JSON_OBJECT:
+            return StructuredOutputsParams(json_object=True)
+        case Kind.REGEX:
+            return StructuredOutputsParams(regex=bound.spec)
+        case Kind.CHOICE:
+            return StructuredOutputsParams(choice=orjson.loads(bound.spec))
+        case Kind.GRAMMAR:
+            return StructuredOutputsParams(grammar=bound.spec)
 
 
 def _queued_s(stats: RequestStateStats) -> float:

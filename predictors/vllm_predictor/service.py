@@ -135,6 +135,7 @@ class PredictorService:
 
     async def model_metadata(self, model: str, version: str | None) -> ModelMetadata:
         self._check_model(model, version)
+        metadata = text_tensors.model_metadata(model, platform="vllm")
         properties = {"weights_id": self._weights_id}
         if model != self._settings.model_name:
             digest = self._adapters.weights_id(model) if self._adapters else None
@@ -143,7 +144,7 @@ class PredictorService:
                 "weights_id": f"{self._weights_id}-{digest or 'not-loaded'}",
                 "loaded": str(digest is not None).lower(),
             }
-        return replace(text_tensors.model_metadata(model, platform="vllm"), properties=properties)
+        return replace(metadata, properties={**metadata.properties, **properties})
 
     async def model_status(self, model: str, version: str | None) -> ModelStatus:
         self._check_model(model, version)

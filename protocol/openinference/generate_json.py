@@ -4,14 +4,18 @@ Source: OIP generate_rest.yaml; `id` and the shape of stream errors as in Triton
 extension.
 """
 
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, Final
 
-from openinference import sampling
+from openinference import sampling, tokens
 from openinference.errors import InvalidInput, shown
 from openinference.generation import Chunk, Completion, GenerationRequest
 from openinference.text_tensors import DEFAULT_MAX_TOKENS, TIMEOUT
 
-DETAILS = "details"
+DETAILS: Final = "details"
+STREAM: Final = "stream"
+LOGPROBS: Final = "logprobs"
 
 
 class GenerateCall:
@@ -33,10 +37,19 @@ class GenerateCall:
         details = parameters.get(DETAILS, False)
         if not isinstance(details, bool):
             raise InvalidInput(f"parameter 'details' must be true or false, got {shown(details)}")
-        chosen = {k: v for k, v in parameters.items() if k not in (DETAILS, TIMEOUT)}
+        if parameters.get(STREAM, stream) is not stream:
+            raise InvalidInput(
+                f"parameter 'stream' must be {str(stream).lower()} here: generate answers whole, "
+                f"generate_stream in pieces; got {shown(parameters[STREAM])}"
+            )
+        if LOGPROBS in parameters:
+            raise InvalidInput("parameter 'logprobs' is not for generate: set details to true")
+        chosen = {k: v for k, v in parameters.items() if k not in (DETAILS, STREAM, TIMEOUT)}
         params = sampling.parse(chosen, default_max_tokens=DEFAULT_MAX_TOKENS)
         if params.n != 1:
             raise InvalidInput("parameter 'n' must be 1 for generate; use infer for more")
+        if details:
+            params = replace(params, logprobs=0)
         self.request = GenerationRequest(model, (text,), params, stream)
         self.parameters = parameters
         self._id = request_id
@@ -48,23 +61,45 @@ class GenerateCall:
         if self._details:
             body[DETAILS] = {
                 "finish_reason": completion.finish_reason,
+                "logprobs": [tokens.members(token) for token in completion.tokens],
                 "num_input_tokens": completion.num_input_tokens,
                 "num_output_tokens": completion.num_output_tokens,
             }
         return body
 
-    def event(self, chunk: Chunk) -> dict[str, Any]:
-        """One event of a `/generate_stream` answer; the last one tells the finish reason."""
-        body = self._body(chunk.text)
-        details: dict[str, Any] = {}
+    def events(self, chunk: Chunk) -> Iterator[dict[str, Any]]:
+        """The events of a `/generate_stream` answer that a chunk becomes.
+
+        The last of all says why it ended. With details each event tells of one token, and the last
+        of a chunk carries its text.
+        """
+        if not self._details:
+            body = self._body(chunk.text)
+            if chunk.finish_reason is not None:
+                # Not in details: OIP asks for the token wherever those are.
+                body["finish_reason"] = chunk.finish_reason
+            yield body
+            return
+        *before, last = chunk.tokens or (None,)
+        generated = chunk.num_output_tokens - len(before)
+        for token in before:
+            yield self._detailed("", chunk, token, generated)
+            generated += 1
+        event = self._detailed(chunk.text, chunk, last, generated)
         if chunk.finish_reason is not None:
-            details["finish_reason"] = chunk.finish_reason
-        if self._details:
-            details["num_input_tokens"] = chunk.num_input_tokens
-            details["num_output_tokens"] = chunk.num_output_tokens
-        if details:
-            body[DETAILS] = details
-        return body
+            event[DETAILS]["finish_reason"] = chunk.finish_reason
+        yield event
+
+    def _detailed(
+        self, text: str, chunk: Chunk, token: tokens.Token | None, generated: int
+    ) -> dict[str, Any]:
+        details: dict[str, Any] = {
+            "num_input_tokens": chunk.num_input_tokens,
+            "num_output_tokens": generated,
+        }
+        if token is not None:
+            details["token"] = tokens.members(token)
+        return {**self._body(text), DETAILS: details}
 
     def _body(self, text: str) -> dict[str, Any]:
         body: dict[str, Any] = {"model_name": self.request.model, "text_output": text}

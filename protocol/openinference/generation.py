@@ -12,6 +12,7 @@ from typing import Any
 
 from openinference.errors import InternalError, InvalidInput, shown
 from openinference.sampling import SamplingParams
+from openinference.tokens import Token
 
 MAX_SEQUENCES = 256
 ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -61,7 +62,8 @@ class Chunk:
     """New text of one sequence.
 
     `num_input_tokens` is the length of its prompt, `num_output_tokens` what it has generated so
-    far; `finish_reason` is set on its last chunk and nowhere else.
+    far; `finish_reason` is set on its last chunk and nowhere else. `tokens` are those of this
+    chunk, where the request asks for log probabilities.
     """
 
     index: int
@@ -69,6 +71,7 @@ class Chunk:
     num_input_tokens: int
     num_output_tokens: int
     finish_reason: FinishReason | None = None
+    tokens: tuple[Token, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,7 @@ class Completion:
     finish_reason: FinishReason
     num_input_tokens: int
     num_output_tokens: int
+    tokens: tuple[Token, ...] = ()
 
 
 @dataclass(slots=True)
@@ -100,6 +104,7 @@ class Usage:
 async def collect(request: GenerationRequest, chunks: AsyncIterator[Chunk]) -> list[Completion]:
     """All sequences of a request, in order of index; raises InternalError if one is missing."""
     texts: list[list[str]] = [[] for _ in range(request.sequences)]
+    tokens: list[tuple[Token, ...]] = [()] * request.sequences
     last: list[Chunk | None] = [None] * request.sequences
     async for chunk in chunks:
         if not 0 <= chunk.index < request.sequences:
@@ -107,15 +112,21 @@ async def collect(request: GenerationRequest, chunks: AsyncIterator[Chunk]) -> l
                 f"the model answered sequence {chunk.index}, which is not asked for"
             )
         texts[chunk.index].append(chunk.text)
+        if chunk.tokens:
+            tokens[chunk.index] += chunk.tokens
         if chunk.finish_reason is not None:
             last[chunk.index] = chunk
     completions = []
-    for parts, end in zip(texts, last, strict=True):
+    for parts, end, chosen in zip(texts, last, tokens, strict=True):
         if end is None or end.finish_reason is None:
             raise InternalError("the model ended its answer without a finish reason")
         completions.append(
             Completion(
-                "".join(parts), end.finish_reason, end.num_input_tokens, end.num_output_tokens
+                "".join(parts),
+                end.finish_reason,
+                end.num_input_tokens,
+                end.num_output_tokens,
+                chosen,
             )
         )
     return completions

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any, Final
 
-from openinference import sampling
+from openinference import openai_logprobs, sampling, structured
 from openinference.errors import InvalidInput, ServingError, shown
 from openinference.generation import (
     Chunk,
@@ -21,6 +21,7 @@ from openinference.generation import (
     Usage,
     parse_conversation,
 )
+from openinference.tokens import Token
 
 # OpenAI's documented default of /completions.
 DEFAULT_COMPLETION_TOKENS: Final = 16
@@ -32,15 +33,11 @@ _HARMLESS: Final = frozenset(
 )
 # Members that are refused unless they say "nothing of this kind".
 _INERT_VALUES: Final[Mapping[str, Sequence[Any]]] = {
-    "logprobs": (False,),
-    "top_logprobs": (0,),
     "tools": ([],),
     "tool_choice": ("none",),
     "functions": ([],),
     "function_call": ("none",),
     "parallel_tool_calls": (True, False),
-    "response_format": ({"type": "text"},),
-    "logit_bias": ({},),
     "echo": (False,),
     "best_of": (1,),
     "suffix": ("",),
@@ -78,7 +75,7 @@ class OpenAICall:
                 del members[name]
             elif name in _INERT_VALUES:
                 raise InvalidInput(f"'{name}' is not supported")
-        self._limit(members)
+        self._rename(members)
         self.request = GenerationRequest(
             model,
             prompts,
@@ -102,6 +99,8 @@ class OpenAICall:
             "model": model,
         }
         self._started: set[int] = set()
+        # How much of each choice's text has been told, for the offsets of /completions' tokens.
+        self._told: dict[int, int] = {}
 
     def answer(self, completions: Sequence[Completion]) -> dict[str, Any]:
         """The body of a whole answer."""
@@ -115,6 +114,7 @@ class OpenAICall:
                     completion.num_input_tokens,
                     completion.num_output_tokens,
                     completion.finish_reason,
+                    completion.tokens,
                 )
             )
             content: dict[str, Any] = (
@@ -122,21 +122,23 @@ class OpenAICall:
                 if self._endpoint is Endpoint.CHAT
                 else {"text": completion.text}
             )
-            choices.append(self._choice(index, content, completion.finish_reason))
+            choices.append(
+                self._choice(index, content, completion.tokens, completion.finish_reason)
+            )
         return {**self._envelope, "choices": choices, "usage": _usage(usage)}
 
     def events(self, chunk: Chunk) -> Iterator[dict[str, Any]]:
         """The stream events that a chunk becomes; the first of a chat choice names the role."""
         if self._endpoint is Endpoint.COMPLETIONS:
-            yield self._event({"text": chunk.text}, chunk)
+            yield self._event(chunk.index, {"text": chunk.text}, chunk.tokens, chunk.finish_reason)
             return
         if chunk.index not in self._started:
             self._started.add(chunk.index)
-            yield self._event({"delta": {"role": "assistant", "content": ""}}, chunk, end=False)
-        if chunk.text:
-            yield self._event({"delta": {"content": chunk.text}}, chunk, end=False)
+            yield self._event(chunk.index, {"delta": {"role": "assistant", "content": ""}})
+        if chunk.text or chunk.tokens:
+            yield self._event(chunk.index, {"delta": {"content": chunk.text}}, chunk.tokens)
         if chunk.finish_reason is not None:
-            yield self._event({"delta": {}}, chunk)
+            yield self._event(chunk.index, {"delta": {}}, finish_reason=chunk.finish_reason)
 
     def usage_event(self, usage: Usage) -> dict[str, Any] | None:
         """The event before [DONE] that a caller gets who asked for `include_usage`."""
@@ -144,21 +146,42 @@ class OpenAICall:
             return None
         return {**self._envelope, "choices": [], "usage": _usage(usage)}
 
-    def _event(self, content: dict[str, Any], chunk: Chunk, *, end: bool = True) -> dict[str, Any]:
+    def _event(
+        self,
+        index: int,
+        content: dict[str, Any],
+        tokens: Sequence[Token] = (),
+        finish_reason: FinishReason | None = None,
+    ) -> dict[str, Any]:
         event: dict[str, Any] = {
             **self._envelope,
-            "choices": [self._choice(chunk.index, content, chunk.finish_reason if end else None)],
+            "choices": [self._choice(index, content, tokens, finish_reason)],
         }
         if self._include_usage:
             event["usage"] = None
         return event
 
-    @staticmethod
     def _choice(
-        index: int, content: dict[str, Any], finish_reason: FinishReason | None
+        self,
+        index: int,
+        content: dict[str, Any],
+        tokens: Sequence[Token],
+        finish_reason: FinishReason | None,
     ) -> dict[str, Any]:
         reason = {None: None, FinishReason.LENGTH: "length"}.get(finish_reason, "stop")
-        return {"index": index, **content, "logprobs": None, "finish_reason": reason}
+        return {
+            "index": index,
+            **content,
+            "logprobs": self._logprobs(index, tokens) if tokens else None,
+            "finish_reason": reason,
+        }
+
+    def _logprobs(self, index: int, tokens: Sequence[Token]) -> dict[str, Any]:
+        if self._endpoint is Endpoint.CHAT:
+            return openai_logprobs.chat(tokens)
+        offset = self._told.get(index, 0)
+        self._told[index] = offset + sum(len(token.text) for token in tokens)
+        return openai_logprobs.completions(tokens, offset)
 
     def _stream_options(self, options: Any) -> bool:
         if options is None:
@@ -185,10 +208,33 @@ class OpenAICall:
             )
         return tuple(prompts)
 
-    def _limit(self, members: dict[str, Any]) -> None:
-        """Lets max_completion_tokens, which replaced max_tokens, win where both are given."""
-        if self._endpoint is Endpoint.CHAT and "max_completion_tokens" in members:
-            members["max_tokens"] = members.pop("max_completion_tokens")
+    def _rename(self, members: dict[str, Any]) -> None:
+        """Turns OpenAI's names for what others call differently into those of `sampling`."""
+        if self._endpoint is Endpoint.CHAT:
+            if "max_completion_tokens" in members:
+                # It replaced max_tokens, and wins where both are given.
+                members["max_tokens"] = members.pop("max_completion_tokens")
+            self._rename_logprobs(members)
+        if "response_format" in members:
+            if "structured_outputs" in members:
+                raise InvalidInput("response_format and structured_outputs exclude each other")
+            bound = structured.from_response_format(members.pop("response_format"))
+            if bound is not None:
+                members["structured_outputs"] = bound.members()
+
+    @staticmethod
+    def _rename_logprobs(members: dict[str, Any]) -> None:
+        wanted = _flag(members, "logprobs")
+        most = members.pop("top_logprobs", 0)
+        if type(most) is not int or not 0 <= most <= sampling.MAX_LOGPROBS:
+            raise InvalidInput(
+                f"top_logprobs must be an integer from 0 to {sampling.MAX_LOGPROBS}, "
+                f"got {shown(most)}"
+            )
+        if wanted:
+            members["logprobs"] = most
+        elif most:
+            raise InvalidInput("top_logprobs is only allowed when logprobs is true")
 
 
 def models(names: Sequence[str], created: int) -> dict[str, Any]:

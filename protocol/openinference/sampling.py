@@ -8,24 +8,32 @@ import dataclasses
 import math
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 
+from openinference import structured
 from openinference.errors import InvalidInput, shown
+from openinference.structured import StructuredOutputs
 
 MAX_CHOICES = 128
 MAX_STOPS = 16
 MAX_SEED = 2**63 - 1
 MAX_TOKEN_ID = 2**31 - 1
+MAX_LOGPROBS = 20
+MAX_BIASED_TOKENS = 300
+MAX_BIAS = 100
 _LARGEST: Final = sys.float_info.max
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How to sample. `max_tokens` None means up to the end of the model's context."""
+    """How to sample. `max_tokens` None means up to the end of the model's context.
+
+    `logprobs` is how many of the likeliest tokens of each place to tell beside the chosen one; None
+    tells nothing. `logit_bias` are pairs of token id and what is added to its logit.
+    """
 
     max_tokens: int | None = None
     min_tokens: int = 0
@@ -42,6 +50,9 @@ class SamplingParams:
     skip_special_tokens: bool = True
     seed: int | None = None
     n: int = 1
+    logprobs: int | None = None
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    structured_outputs: StructuredOutputs | None = None
 
     def set_parameters(self) -> dict[str, bool | int | float | str]:
         """What differs from the defaults, as V2 request parameters (lists as JSON strings)."""
@@ -50,75 +61,101 @@ class SamplingParams:
             value = getattr(self, name)
             if value != default:
                 parameters[name] = (
-                    orjson.dumps(value).decode() if isinstance(value, tuple) else value
+                    value if isinstance(value, _SCALARS) else orjson.dumps(_json(value)).decode()
                 )
         return parameters
 
 
 _DEFAULTS: Final = {field.name: field.default for field in dataclasses.fields(SamplingParams)}
+_SCALARS: Final = (bool, int, float, str)
 
-Parser = Callable[[str, Any], Any]
+
+def _json(value: Any) -> Any:
+    if isinstance(value, StructuredOutputs):
+        return value.members()
+    # Pairs are a mapping, whose keys are strings in JSON.
+    return {str(k): v for k, v in value} if isinstance(value[0], tuple) else value
 
 
-def _integer(low: int, high: int) -> Parser:
-    def parse(name: str, value: Any) -> int:
-        if isinstance(value, str):
-            with suppress(ValueError):
-                value = int(value)
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter: what it may be in words and as JSON schema.
+
+    `checked` gives the value that is meant, `from_text` what a V2 parameter's text says; both raise
+    ValueError.
+    """
+
+    allowed: str
+    schema: Mapping[str, Any]
+    checked: Callable[[Any], Any]
+    from_text: Callable[[str], Any]
+
+
+def _integer(low: int, high: int) -> Parameter:
+    def checked(value: Any) -> int:
         if type(value) is float and value.is_integer():
             value = int(value)
         if type(value) is not int or not low <= value <= high:
-            raise InvalidInput(
-                f"parameter '{name}' must be an integer from {low} to {high}, got {shown(value)}"
-            )
+            raise ValueError(value)
         return value
 
-    return parse
+    schema = {"type": "integer", "minimum": low, "maximum": high}
+    return Parameter(f"an integer from {low} to {high}", schema, checked, int)
 
 
-def _number(low: float, high: float, *, above_low: bool = False) -> Parser:
-    def parse(name: str, value: Any) -> float:
-        if isinstance(value, str):
-            with suppress(ValueError):
-                value = float(value)
+def _number(low: float, high: float, *, above_low: bool = False) -> Parameter:
+    def checked(value: Any) -> float:
         if (
             type(value) not in (int, float)
             or not low <= value <= min(high, _LARGEST)
             or (above_low and value == low)
         ):
-            bounds = f"{'above' if above_low else 'from'} {low:g}"
-            if math.isfinite(high):
-                bounds += f" to {high:g}"
-            raise InvalidInput(f"parameter '{name}' must be a number {bounds}, got {shown(value)}")
+            raise ValueError(value)
         return float(value)
 
-    return parse
+    allowed = f"a number {'above' if above_low else 'from'} {low:g}"
+    schema = {"type": "number", "exclusiveMinimum" if above_low else "minimum": low}
+    if math.isfinite(high):
+        allowed += f" to {high:g}"
+        schema["maximum"] = high
+    return Parameter(allowed, schema, checked, float)
 
 
-def _boolean(name: str, value: Any) -> bool:
-    if isinstance(value, str) and value.lower() in ("true", "false"):
-        return value.lower() == "true"
-    if type(value) is not bool:
-        raise InvalidInput(f"parameter '{name}' must be true or false, got {shown(value)}")
-    return value
+def _boolean() -> Parameter:
+    def checked(value: Any) -> bool:
+        if type(value) is not bool:
+            raise ValueError(value)
+        return value
+
+    def from_text(text: str) -> Any:
+        return {"true": True, "false": False}.get(text.lower(), text)
+
+    return Parameter("true or false", {"type": "boolean"}, checked, from_text)
 
 
-def _list_of(what: str, most: int, allowed: Callable[[Any], bool]) -> Parser:
-    def parse(name: str, value: Any) -> tuple[Any, ...]:
+def _list_of(
+    what: str, most: int, item: Mapping[str, Any], is_allowed: Callable[[Any], bool]
+) -> Parameter:
+    def checked(value: Any) -> tuple[Any, ...]:
         if isinstance(value, str):
-            # V2 parameters are scalars, so a list comes as its JSON text; other text is one item.
-            value = _json_list(value) if value.startswith("[") else [value]
-        if (
-            not isinstance(value, list)
-            or len(value) > most
-            or not all(allowed(item) for item in value)
-        ):
-            raise InvalidInput(
-                f"parameter '{name}' must be a list of at most {most} {what}, got {shown(value)}"
-            )
+            value = [value]
+        if not isinstance(value, list) or len(value) > most or not all(map(is_allowed, value)):
+            raise ValueError(value)
         return tuple(value)
 
-    return parse
+    def from_text(text: str) -> Any:
+        # V2 parameters are scalars, so a list comes as its JSON text; other text is one item.
+        if text.startswith("["):
+            try:
+                return orjson.loads(text)
+            except orjson.JSONDecodeError:
+                pass
+        return text
+
+    schema: dict[str, Any] = {"type": "array", "items": item, "maxItems": most}
+    if item.get("type") == "string":
+        schema = {"anyOf": [item, schema]}
+    return Parameter(f"a list of at most {most} {what}", schema, checked, from_text)
 
 
 def _is_stop(item: Any) -> bool:
@@ -129,44 +166,97 @@ def _is_token_id(item: Any) -> bool:
     return type(item) is int and 0 <= item <= MAX_TOKEN_ID
 
 
-def _json_list(text: str) -> Any:
-    try:
-        return orjson.loads(text)
-    except ValueError:
-        return [text]
+def _logit_bias() -> Parameter:
+    def pair(key: str, bias: Any) -> tuple[int, float]:
+        token = int(key) if key.isascii() and key.isdecimal() and len(key) <= 10 else -1
+        if not _is_token_id(token) or type(bias) not in (int, float) or not abs(bias) <= MAX_BIAS:
+            raise ValueError(key)
+        return token, float(bias)
+
+    def checked(value: Any) -> tuple[tuple[int, float], ...]:
+        if not isinstance(value, dict) or len(value) > MAX_BIASED_TOKENS:
+            raise ValueError(value)
+        pairs = dict(pair(key, bias) for key, bias in value.items())
+        if len(pairs) < len(value):
+            raise ValueError(value)
+        return tuple(sorted(pairs.items()))
+
+    schema = {
+        "type": "object",
+        "maxProperties": MAX_BIASED_TOKENS,
+        "propertyNames": {"pattern": "^(0|[1-9][0-9]{0,8})$"},
+        "additionalProperties": {"type": "number", "minimum": -MAX_BIAS, "maximum": MAX_BIAS},
+    }
+    return Parameter(
+        f"an object of at most {MAX_BIASED_TOKENS} token ids, each with a number "
+        f"from {-MAX_BIAS} to {MAX_BIAS}",
+        schema,
+        checked,
+        orjson.loads,
+    )
 
 
-PARSERS: Final[dict[str, Parser]] = {
+def _structured_outputs() -> Parameter:
+    return Parameter(
+        f"an object with one of {', '.join(structured.Kind)}, of at most "
+        f"{structured.MAX_SPEC_BYTES} bytes and {structured.MAX_DEPTH} levels",
+        structured.SCHEMA,
+        structured.parse,
+        orjson.loads,
+    )
+
+
+PARAMETERS: Final[dict[str, Parameter]] = {
     "max_tokens": _integer(1, 2**31 - 1),
     "min_tokens": _integer(0, 2**31 - 1),
     "temperature": _number(0, math.inf),
-    "top_p": _number(0, 1, above_low=True),
+    "top_p": _number(0, 1),
     "top_k": _integer(-1, 2**31 - 1),
     "min_p": _number(0, 1),
     "presence_penalty": _number(-2, 2),
     "frequency_penalty": _number(-2, 2),
     "repetition_penalty": _number(0, math.inf, above_low=True),
-    "stop": _list_of("non-empty strings", MAX_STOPS, _is_stop),
-    "stop_token_ids": _list_of("token ids", MAX_STOPS, _is_token_id),
-    "ignore_eos": _boolean,
-    "skip_special_tokens": _boolean,
+    "stop": _list_of("non-empty strings", MAX_STOPS, {"type": "string", "minLength": 1}, _is_stop),
+    "stop_token_ids": _list_of(
+        "token ids",
+        MAX_STOPS,
+        {"type": "integer", "minimum": 0, "maximum": MAX_TOKEN_ID},
+        _is_token_id,
+    ),
+    "ignore_eos": _boolean(),
+    "skip_special_tokens": _boolean(),
     "seed": _integer(-MAX_SEED - 1, MAX_SEED),
     "n": _integer(1, MAX_CHOICES),
+    "logprobs": _integer(0, MAX_LOGPROBS),
+    "logit_bias": _logit_bias(),
+    "structured_outputs": _structured_outputs(),
 }
 
 
-def parse(values: Mapping[str, Any], *, default_max_tokens: int | None) -> SamplingParams:
-    """Sampling parameters from `values`; numbers and booleans may come as strings.
+def parse(
+    values: Mapping[str, Any], *, default_max_tokens: int | None, texts: bool = False
+) -> SamplingParams:
+    """Sampling parameters from `values`.
 
+    With `texts` any value may come as text, for old V2 clients have no numbers and none has lists.
     Raises InvalidInput for a name that is not in the table, a wrong type, or a value out of
     bounds; the message names the parameter and what is allowed.
     """
     parsed: dict[str, Any] = {"max_tokens": default_max_tokens}
     for name, value in values.items():
-        parser = PARSERS.get(name)
-        if parser is None:
-            raise InvalidInput(f"parameter {shown(name)} is unknown; allowed: {', '.join(PARSERS)}")
-        parsed[name] = parser(name, value)
+        parameter = PARAMETERS.get(name)
+        if parameter is None:
+            raise InvalidInput(
+                f"parameter {shown(name)} is unknown; allowed: {', '.join(PARAMETERS)}"
+            )
+        try:
+            parsed[name] = parameter.checked(
+                parameter.from_text(value) if texts and isinstance(value, str) else value
+            )
+        except ValueError:
+            raise InvalidInput(
+                f"parameter '{name}' must be {parameter.allowed}, got {shown(value)}"
+            ) from None
     sampling = SamplingParams(**parsed)
     if sampling.max_tokens is not None and sampling.min_tokens > sampling.max_tokens:
         raise InvalidInput(

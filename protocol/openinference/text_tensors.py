@@ -5,11 +5,13 @@ as request parameters. The prompt is never prepended to the answer.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import repeat
 from typing import Final
 
 import orjson
 
-from openinference import sampling
+from openinference import sampling, tokens
 from openinference.datatypes import BYTES, UINT32, Datatype
 from openinference.errors import InternalError, InvalidInput, shown
 from openinference.generation import (
@@ -40,6 +42,8 @@ FINISH_REASON: Final = "finish_reason"
 NUM_INPUT_TOKENS: Final = "num_input_tokens"
 NUM_OUTPUT_TOKENS: Final = "num_output_tokens"
 OUTPUT_INDEX: Final = "output_index"
+# Each sequence's tokens as JSON: see openinference.tokens.
+LOGPROBS: Final = "logprobs"
 
 OUTPUTS: Final[dict[str, Datatype]] = {
     TEXT_OUTPUT: BYTES,
@@ -47,9 +51,11 @@ OUTPUTS: Final[dict[str, Datatype]] = {
     NUM_INPUT_TOKENS: UINT32,
     NUM_OUTPUT_TOKENS: UINT32,
     OUTPUT_INDEX: UINT32,
+    LOGPROBS: BYTES,
 }
 
-_ALL_OUTPUTS: Final = tuple(RequestedOutput(name) for name in OUTPUTS)
+_OUTPUTS_OF_ALL: Final = tuple(RequestedOutput(name) for name in OUTPUTS if name != LOGPROBS)
+_LOGPROBS_TOO: Final = (*_OUTPUTS_OF_ALL, RequestedOutput(LOGPROBS))
 
 # A sequence ends at the model's context anyway, so this reads "as many as fit".
 UNBOUNDED: Final = 2**31 - 1
@@ -130,12 +136,15 @@ def generation_request(infer: InferRequest, *, stream: bool) -> GenerationReques
     parameters = {
         name: value for name, value in infer.parameters.items() if name not in _PROTOCOL_PARAMETERS
     }
-    return GenerationRequest(
-        infer.model,
-        _prompts(infer.inputs[0]),
-        sampling.parse(parameters, default_max_tokens=DEFAULT_MAX_TOKENS),
-        stream,
-    )
+    params = sampling.parse(parameters, default_max_tokens=DEFAULT_MAX_TOKENS, texts=True)
+    if LOGPROBS in requested:
+        if params.logprobs is None:
+            params = replace(params, logprobs=0)
+    elif params.logprobs is not None:
+        raise InvalidInput(
+            "parameter 'logprobs' needs the output 'logprobs', which is not asked for"
+        )
+    return GenerationRequest(infer.model, _prompts(infer.inputs[0]), params, stream)
 
 
 def _check_supported(parameters: Parameters, where: str) -> None:
@@ -199,7 +208,7 @@ def infer_request(request: GenerationRequest) -> InferRequest:
         request.model,
         [tensor],
         parameters=parameters,
-        outputs=_ALL_OUTPUTS,
+        outputs=_OUTPUTS_OF_ALL if request.sampling.logprobs is None else _LOGPROBS_TOO,
     )
 
 
@@ -218,6 +227,7 @@ def infer_response(
             NUM_OUTPUT_TOKENS: [c.num_output_tokens for c in completions],
             OUTPUT_INDEX: list(range(len(completions))),
         },
+        [c.tokens for c in completions],
     )
 
 
@@ -236,6 +246,7 @@ def chunk_response(
             NUM_OUTPUT_TOKENS: [chunk.num_output_tokens],
             OUTPUT_INDEX: [chunk.index],
         },
+        [chunk.tokens],
     )
 
 
@@ -244,10 +255,13 @@ def _response(
     version: str | None,
     parameters: Parameters,
     values: dict[str, list[str] | list[int]],
+    chosen: list[tuple[tokens.Token, ...]],
 ) -> InferResponse:
     names = [TEXT_OUTPUT] if infer.outputs is None else [output.name for output in infer.outputs]
     tensors = [
-        bytes_tensor(name, [str(value) for value in values[name]])
+        Tensor(name, BYTES, (len(chosen),), tuple(tokens.encode(each) for each in chosen))
+        if name == LOGPROBS
+        else bytes_tensor(name, [str(value) for value in values[name]])
         if OUTPUTS[name] is BYTES
         else number_tensor(name, OUTPUTS[name], [int(value) for value in values[name]])
         for name in names
@@ -259,6 +273,7 @@ def chunks(response: InferResponse) -> list[Chunk]:
     """The chunks in a V2 answer to `infer_request`; raises InternalError when it is not one."""
     try:
         tensors = {tensor.name: tensor.data for tensor in response.outputs}
+        chosen = tensors.get(LOGPROBS)
         return [
             Chunk(
                 int(index),
@@ -266,13 +281,15 @@ def chunks(response: InferResponse) -> list[Chunk]:
                 int(num_input),
                 int(num_output),
                 FinishReason(reason.decode()) if reason else None,
+                tokens.decode(told) if told else (),
             )
-            for index, text, reason, num_input, num_output in zip(
+            for index, text, reason, num_input, num_output, told in zip(
                 tensors[OUTPUT_INDEX],
                 tensors[TEXT_OUTPUT],
                 tensors[FINISH_REASON],
                 tensors[NUM_INPUT_TOKENS],
                 tensors[NUM_OUTPUT_TOKENS],
+                repeat(b"", len(tensors[TEXT_OUTPUT])) if chosen is None else chosen,
                 strict=True,
             )
         ]

@@ -110,7 +110,7 @@ def generate_stream(stack: Stack, prompt: str) -> str:
         assert answer.headers["content-type"].startswith("text/event-stream")
         events = [json.loads(line[6:]) for line in answer.iter_lines() if line]
     assert len(events) > 5
-    assert events[-1]["details"]["finish_reason"] == "length"
+    assert events[-1]["finish_reason"] == "length"
     return "".join(event["text_output"] for event in events)
 
 

@@ -143,7 +143,7 @@ class _Edge:
         model, version = _model_of(call)
         generate = GenerateCall(model, v2_json.load_object(call.body), stream=True)
         chunks = self._chunks(generate.request, version, call, generate.parameters)
-        return _event_stream(chunks, lambda chunk: [generate.event(chunk)])
+        return _event_stream(chunks, generate.events)
 
     async def openai_models(self, call: Call) -> Response:
         return json_response(openai_json.models(self._service.models, self._created))

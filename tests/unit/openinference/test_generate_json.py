@@ -8,6 +8,7 @@ from openinference.errors import InvalidInput
 from openinference.generate_json import GenerateCall
 from openinference.generation import Chunk, Completion, FinishReason, GenerationRequest
 from openinference.sampling import SamplingParams
+from openinference.tokens import Token
 
 
 def _call(**body):
@@ -22,7 +23,8 @@ def test_a_request_is_read_with_the_defaults_of_the_specification():
 
 
 def test_details_and_timeout_are_not_sampling():
-    call = _call(parameters={"details": True, "timeout": 5, "top_p": 0.5, "stop": ["a"]})
+    parameters = {"details": False, "stream": True, "timeout": 5, "top_p": 0.5, "stop": ["a"]}
+    call = _call(parameters=parameters)
     assert call.request.sampling == SamplingParams(max_tokens=20, top_p=0.5, stop=("a",))
     assert call.parameters["timeout"] == 5
 
@@ -38,6 +40,10 @@ def test_details_and_timeout_are_not_sampling():
         ({"parameters": {"max_tokens": 0}}, "parameter 'max_tokens' must be an integer"),
         ({"parameters": {"n": 2}}, "parameter 'n' must be 1 for generate"),
         ({"parameters": {"beam": 2}}, "parameter 'beam' is unknown"),
+        ({"parameters": {"max_tokens": "5"}}, "parameter 'max_tokens' must be an integer"),
+        ({"parameters": {"stream": False}}, "parameter 'stream' must be true here"),
+        ({"parameters": {"stream": "true"}}, "parameter 'stream' must be true here"),
+        ({"parameters": {"logprobs": 1}}, "parameter 'logprobs' is not for generate"),
     ],
 )
 def test_a_wrong_member_is_refused_by_name(body, told):
@@ -53,7 +59,16 @@ def test_any_json_parses_or_is_invalid_input(data, json_values):
         GenerateCall("m", data.draw(body), stream=False)
 
 
-COMPLETION = Completion("Hello", FinishReason.EOS, 3, 2)
+def test_details_ask_for_the_chosen_tokens():
+    assert _call(parameters={"details": True}).request.sampling.logprobs == 0
+
+
+HEL, LO = Token(5, "Hel", -0.5), Token(6, "lo", -1.5, special=True)
+COMPLETION = Completion("Hello", FinishReason.EOS, 3, 2, (HEL, LO))
+TOLD = [
+    {"id": 5, "text": "Hel", "logprob": -0.5, "special": False},
+    {"id": 6, "text": "lo", "logprob": -1.5, "special": True},
+]
 
 
 def test_an_answer_is_the_models_name_and_text():
@@ -65,25 +80,40 @@ def test_an_answer_repeats_the_id_and_tells_details_when_asked():
         "model_name": "m",
         "text_output": "Hello",
         "id": "a1",
-        "details": {"finish_reason": "eos_token", "num_input_tokens": 3, "num_output_tokens": 2},
+        "details": {
+            "finish_reason": "eos_token",
+            "logprobs": TOLD,
+            "num_input_tokens": 3,
+            "num_output_tokens": 2,
+        },
     }
+
+
+def _events(call, *chunks):
+    return [event for chunk in chunks for event in call.events(chunk)]
 
 
 def test_only_the_last_event_tells_why_it_ended():
-    call = _call(id="a1")
-    assert call.event(Chunk(0, "Hel", 3, 1)) == {
-        "model_name": "m",
-        "text_output": "Hel",
-        "id": "a1",
-    }
-    assert call.event(Chunk(0, "lo", 3, 2, FinishReason.LENGTH))["details"] == {
-        "finish_reason": "length"
-    }
+    chunks = Chunk(0, "Hel", 3, 1), Chunk(0, "lo", 3, 2, FinishReason.LENGTH)
+    assert _events(_call(id="a1"), *chunks) == [
+        {"model_name": "m", "text_output": "Hel", "id": "a1"},
+        {"model_name": "m", "text_output": "lo", "id": "a1", "finish_reason": "length"},
+    ]
 
 
-def test_every_event_counts_tokens_when_details_are_asked_for():
+def test_an_event_with_details_tells_of_one_token():
     call = _call(parameters={"details": True})
-    assert call.event(Chunk(0, "Hel", 3, 1))["details"] == {
-        "num_input_tokens": 3,
-        "num_output_tokens": 1,
-    }
+    events = _events(
+        call,
+        Chunk(0, "Hel", 3, 1, None, (HEL,)),
+        Chunk(0, "lolo", 3, 3, FinishReason.LENGTH, (LO, LO)),
+    )
+    counts = {"num_input_tokens": 3}
+    assert [(event["text_output"], event["details"]) for event in events] == [
+        ("Hel", {**counts, "num_output_tokens": 1, "token": TOLD[0]}),
+        ("", {**counts, "num_output_tokens": 2, "token": TOLD[1]}),
+        (
+            "lolo",
+            {**counts, "num_output_tokens": 3, "token": TOLD[1], "finish_reason": "length"},
+        ),
+    ]

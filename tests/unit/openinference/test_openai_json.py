@@ -8,13 +8,19 @@ from openinference import openai_json
 from openinference.errors import InvalidInput
 from openinference.generation import Chunk, Completion, Conversation, FinishReason, Usage
 from openinference.openai_json import Endpoint, OpenAICall
-from openinference.sampling import SamplingParams
+from openinference.sampling import PARAMETERS, SamplingParams
+from openinference.structured import Kind, StructuredOutputs
+from openinference.tokens import Token
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
 
 
 def _chat(**members):
     return OpenAICall(Endpoint.CHAT, {"model": "m", "messages": MESSAGES, **members})
+
+
+def _schema(schema):
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
 
 
 def _completions(**members):
@@ -51,8 +57,6 @@ def test_max_completion_tokens_replaces_max_tokens():
         ("service_tier", "flex"),
         ("safety_identifier", "x"),
         ("prompt_cache_key", "x"),
-        ("logprobs", False),
-        ("top_logprobs", 0),
         ("tools", []),
         ("tool_choice", "none"),
         ("functions", []),
@@ -76,17 +80,11 @@ def test_a_member_that_changes_nothing_is_left_out(call, name, value):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("logprobs", True),
-        ("logprobs", 0),  # of the chosen token, on /completions
-        ("logprobs", 5),
-        ("top_logprobs", 3),
         ("tools", [{"type": "function"}]),
         ("tool_choice", "auto"),
         ("functions", [{}]),
         ("function_call", "auto"),
         ("parallel_tool_calls", 1),
-        ("response_format", {"type": "json_object"}),
-        ("logit_bias", {"50256": -100}),
         ("echo", True),
         ("best_of", 2),
         ("suffix", "."),
@@ -118,11 +116,24 @@ def test_a_member_that_would_change_the_answer_is_refused(call, name, value):
         (_chat, {"messages": [{"role": "user"}]}, "messages[0].content must be a string"),
         (_chat, {"prompt": "Hi"}, "parameter 'prompt' is unknown"),
         (_chat, {"temperature": 2.1}, "'temperature' must be a number from 0 to 2, got 2.1"),
-        (_chat, {"temperature": "5"}, "'temperature' must be a number from 0 to 2, got '5'"),
+        (_chat, {"temperature": "1"}, "'temperature' must be a number from 0, got '1'"),
         (_chat, {"temperature": "hot"}, "'temperature' must be a number"),
         (_chat, {"n": 0}, "parameter 'n' must be an integer from 1 to 128"),
         (_chat, {"max_completion_tokens": 0}, "parameter 'max_tokens' must be an integer"),
         (_chat, {"beam_width": 2}, "parameter 'beam_width' is unknown"),
+        (_chat, {"logprobs": 3}, "logprobs must be true or false, got 3"),
+        (_chat, {"top_logprobs": 2}, "top_logprobs is only allowed when logprobs is true"),
+        (_chat, {"logprobs": True, "top_logprobs": 21}, "top_logprobs must be an integer from 0"),
+        (_chat, {"logprobs": True, "top_logprobs": True}, "top_logprobs must be an integer"),
+        (_completions, {"logprobs": False}, "'logprobs' must be an integer from 0 to 20"),
+        (_completions, {"top_logprobs": 2}, "parameter 'top_logprobs' is unknown"),
+        (_chat, {"logit_bias": {"a": 1}}, "parameter 'logit_bias' must be an object"),
+        (_chat, {"response_format": {"type": "yaml"}}, "response_format must be an object whose"),
+        (_chat, {"response_format": "json_object"}, "response_format must be an object whose"),
+        (_chat, {"response_format": {"type": "json_schema"}}, "json_schema must be an object with"),
+        (_chat, {"response_format": _schema(7)}, "json_schema.schema must be a JSON schema"),
+        (_chat, {"response_format": _schema({}), "structured_outputs": {}}, "exclude each other"),
+        (_chat, {"max_tokens": "5"}, "parameter 'max_tokens' must be an integer"),
         (_completions, {"prompt": None}, "prompt must be a string or a non-empty list of strings"),
         (_completions, {"prompt": []}, "prompt must be a string or a non-empty list of strings"),
         (_completions, {"prompt": [1, 2]}, "token ids are not supported"),
@@ -137,10 +148,38 @@ def test_a_wrong_member_is_refused_by_name(call, members, told):
     assert told in error.value.message
 
 
+@pytest.mark.parametrize(
+    ("call", "members", "logprobs"),
+    [
+        (_chat, {}, None),
+        (_chat, {"logprobs": False}, None),
+        (_chat, {"logprobs": False, "top_logprobs": 0}, None),
+        (_chat, {"logprobs": True}, 0),
+        (_chat, {"logprobs": True, "top_logprobs": 5}, 5),
+        (_completions, {"logprobs": 0}, 0),
+        (_completions, {"logprobs": 5}, 5),
+    ],
+)
+def test_log_probabilities_are_asked_for_in_two_ways(call, members, logprobs):
+    assert call(**members).request.sampling.logprobs == logprobs
+
+
+@BOTH
+def test_a_response_format_is_a_structured_output(call):
+    def bound(value):
+        return call(response_format=value).request.sampling.structured_outputs
+
+    assert bound({"type": "text"}) is None
+    assert bound({"type": "json_object"}) == StructuredOutputs(Kind.JSON_OBJECT)
+    assert bound(_schema({"b": 1, "a": 2})) == StructuredOutputs(Kind.JSON, '{"b":1,"a":2}')
+
+
 @pytest.mark.parametrize("endpoint", Endpoint)
 @given(data=st.data())
 def test_any_json_parses_or_is_invalid_input(endpoint, data, json_values):
-    names = st.sampled_from([*openai_json._INERT_VALUES, "temperature", "stop", "n", "stream"])
+    names = st.sampled_from(
+        [*openai_json._INERT_VALUES, *PARAMETERS, "stream", "top_logprobs", "response_format"]
+    )
     body = {
         "model": data.draw(st.just("m") | json_values),
         "messages": data.draw(st.just(MESSAGES) | json_values),
@@ -246,6 +285,59 @@ def test_usage_comes_in_an_event_of_its_own_when_asked_for(call):
     assert event["choices"] == []
     assert event["usage"] == {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
     assert call(stream=True).usage_event(Usage(1, 3, 2)) is None
+
+
+HEL = Token(5, "Hel", -0.5, top=(Token(7, "é", -0.25), Token(5, "Hel", -0.5)))
+LO = Token(6, "lo", -1.5, top=(Token(6, "lo", -1.5), Token(8, "lo", -9.0)))
+
+
+def test_a_chat_tells_each_tokens_probability_bytes_and_rivals():
+    (choice,) = _chat(logprobs=True).answer(
+        [Completion("Hello", FinishReason.LENGTH, 3, 2, (HEL, LO))]
+    )["choices"]
+    hel, lo = choice["logprobs"]["content"]
+    assert hel == {
+        "token": "Hel",
+        "logprob": -0.5,
+        "bytes": [72, 101, 108],
+        "top_logprobs": [
+            {"token": "é", "logprob": -0.25, "bytes": [0xC3, 0xA9]},
+            {"token": "Hel", "logprob": -0.5, "bytes": [72, 101, 108]},
+        ],
+    }
+    assert lo["token"] == "lo"
+
+
+def test_a_completion_tells_of_its_tokens_in_four_lists():
+    (choice,) = _completions(logprobs=2).answer(
+        [Completion("Hello", FinishReason.LENGTH, 3, 2, (HEL, LO))]
+    )["choices"]
+    assert choice["logprobs"] == {
+        "tokens": ["Hel", "lo"],
+        "token_logprobs": [-0.5, -1.5],
+        "top_logprobs": [{"é": -0.25, "Hel": -0.5}, {"lo": -1.5}],
+        "text_offset": [0, 3],
+    }
+
+
+def test_streamed_tokens_come_with_their_text_and_go_on_counting():
+    chunks = [
+        Chunk(0, "", 3, 1, None, (HEL,)),
+        Chunk(0, "Hello", 3, 2, FinishReason.LENGTH, (LO,)),
+    ]
+    call = _completions(stream=True, logprobs=0)
+    told = [event["choices"][0]["logprobs"] for chunk in chunks for event in call.events(chunk)]
+    assert [each["text_offset"] for each in told] == [[0], [3]]
+    call = _chat(stream=True, logprobs=True)
+    told = [event["choices"][0] for chunk in chunks for event in call.events(chunk)]
+    assert [
+        (each["delta"], each["logprobs"] and len(each["logprobs"]["content"])) for each in told
+    ] == [
+        ({"role": "assistant", "content": ""}, None),
+        ({"content": ""}, 1),
+        ({"content": "Hello"}, 1),
+        ({}, None),
+    ]
 
 
 KINDS = {

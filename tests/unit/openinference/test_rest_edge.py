@@ -191,7 +191,12 @@ async def test_generate_answers_with_text(rest):
         "model_name": "m",
         "text_output": "Hello",
         "id": "a1",
-        "details": {"finish_reason": "length", "num_input_tokens": 3, "num_output_tokens": 2},
+        "details": {
+            "finish_reason": "length",
+            "logprobs": [],
+            "num_input_tokens": 3,
+            "num_output_tokens": 2,
+        },
     }
 
 
@@ -201,7 +206,7 @@ async def test_generate_stream_answers_with_events(rest, service):
     assert answer.headers["cache-control"] == "no-cache"
     assert events_of(answer.text) == [
         {"model_name": "m", "text_output": "Hel"},
-        {"model_name": "m", "text_output": "lo", "details": {"finish_reason": "length"}},
+        {"model_name": "m", "text_output": "lo", "finish_reason": "length"},
     ]
     assert service.request.stream
 

@@ -1,17 +1,23 @@
 import math
 from dataclasses import replace
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from openinference import sampling
 from openinference.errors import InvalidInput
-from openinference.sampling import PARSERS, SamplingParams
+from openinference.sampling import PARAMETERS, SamplingParams
+from openinference.structured import Kind, StructuredOutputs
+
+DEEP = {}
+for _ in range(300):
+    DEEP = {"items": DEEP}
 
 
 def _parse(**values):
-    return sampling.parse(values, default_max_tokens=20)
+    return sampling.parse(values, default_max_tokens=20, texts=True)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +51,14 @@ def _parse(**values):
         ("seed", -(2**63), -(2**63)),
         ("seed", "42", 42),
         ("n", 128, 128),
+        ("top_p", 0, 0.0),
+        ("logprobs", 0, 0),
+        ("logprobs", "20", 20),
+        ("logit_bias", {"50256": -100, "7": 0.5}, ((7, 0.5), (50256, -100.0))),
+        ("logit_bias", '{"7": 1}', ((7, 1.0),)),
+        ("logit_bias", {}, ()),
+        ("structured_outputs", {"json_object": True}, StructuredOutputs(Kind.JSON_OBJECT)),
+        ("structured_outputs", '{"regex": "a+"}', StructuredOutputs(Kind.REGEX, "a+")),
     ],
 )
 def test_a_value_is_read_also_from_a_string(name, value, parsed):
@@ -74,8 +88,8 @@ def test_a_value_is_read_also_from_a_string(name, value, parsed):
         ("temperature", math.inf, "a number from 0"),
         ("temperature", 10**400, "a number from 0"),
         ("temperature", [0.5], "a number from 0"),
-        ("top_p", 0, "a number above 0 to 1, got 0"),
-        ("top_p", 1.01, "a number above 0 to 1"),
+        ("top_p", -0.1, "a number from 0 to 1, got -0.1"),
+        ("top_p", 1.01, "a number from 0 to 1"),
         ("top_k", -2, "an integer from -1"),
         ("min_p", 1.5, "a number from 0 to 1"),
         ("presence_penalty", 2.1, "a number from -2 to 2"),
@@ -100,6 +114,25 @@ def test_a_value_is_read_also_from_a_string(name, value, parsed):
         ("seed", 2**63, "an integer from -9223372036854775808"),
         ("n", 0, "an integer from 1 to 128"),
         ("n", 129, "an integer from 1 to 128"),
+        ("logprobs", 21, "an integer from 0 to 20, got 21"),
+        ("logprobs", True, "an integer from 0 to 20"),
+        *(
+            ("logit_bias", value, "an object of at most 300 token ids, each with a number")
+            for value in (
+                *([], [[7, 1]], "7", "{", {"x": 1}, {"-1": 1}, {"1": 101}, {"1": True}),
+                *({"1": math.nan}, {"1": None}, {"9" * 5000: 1}, {"2147483648": 1}),
+                *({"7": 1, "07": 2}, {str(number): 1 for number in range(301)}),
+            )
+        ),
+        *(
+            ("structured_outputs", value, "an object with one of json, json_object, regex")
+            for value in (
+                *([], {}, "{}", "json", {"json_object": False}, {"json_object": 1}, {"yaml": "a"}),
+                *({"regex": ""}, {"regex": 7}, {"choice": []}, {"choice": [1]}, {"choice": "a"}),
+                *({"regex": "a", "choice": ["a"]}, {"json": 7}, {"json": "{"}, {"json": "[]"}),
+                *({"grammar": None}, {"regex": "a" * 40_000}, {"json": DEEP}),
+            )
+        ),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_name_and_bounds(name, value, told):
@@ -125,8 +158,18 @@ def test_each_protocol_brings_its_own_default_of_max_tokens():
     assert sampling.parse({}, default_max_tokens=None) == SamplingParams(max_tokens=None)
 
 
+def test_text_is_no_number_where_the_protocol_has_numbers():
+    for name, value in {"max_tokens": "5", "ignore_eos": "true", "logit_bias": "{}"}.items():
+        with pytest.raises(InvalidInput, match=f"parameter '{name}' must be"):
+            sampling.parse({name: value}, default_max_tokens=None)
+    assert sampling.parse({"stop": "a"}, default_max_tokens=None).stop == ("a",)
+
+
 def test_every_field_has_a_parser():
-    assert set(PARSERS) == set(SamplingParams.__dataclass_fields__)
+    assert set(PARAMETERS) == set(SamplingParams.__dataclass_fields__)
+
+
+TEXTS = st.text(min_size=1, max_size=9)
 
 
 def _numbers(low, high, **options):
@@ -150,17 +193,30 @@ SAMPLINGS = st.builds(
     skip_special_tokens=st.booleans(),
     seed=st.none() | st.integers(-(2**63), 2**63 - 1),
     n=st.integers(1, 128),
+    logprobs=st.none() | st.integers(0, 20),
+    logit_bias=st.dictionaries(st.integers(0, 2**31 - 1), _numbers(-100, 100), max_size=3).map(
+        lambda biases: tuple(sorted(biases.items()))
+    ),
+    structured_outputs=st.none()
+    | st.builds(StructuredOutputs, st.just(Kind.JSON_OBJECT))
+    | st.builds(StructuredOutputs, st.sampled_from([Kind.REGEX, Kind.GRAMMAR]), TEXTS)
+    | st.lists(TEXTS, min_size=1, max_size=3).map(
+        lambda texts: StructuredOutputs(Kind.CHOICE, orjson.dumps(texts).decode())
+    )
+    | st.dictionaries(st.text(), st.integers(0, 9) | st.text(), max_size=3).map(
+        lambda schema: StructuredOutputs(Kind.JSON, orjson.dumps(schema).decode())
+    ),
 )
 
 
 @given(params=SAMPLINGS)
 def test_set_parameters_parse_to_the_same_sampling(params):
     values = params.set_parameters()
-    assert sampling.parse(values, default_max_tokens=None) == params
+    assert sampling.parse(values, default_max_tokens=None, texts=True) == params
     texts = {
         name: value if isinstance(value, str) else str(value) for name, value in values.items()
     }
-    assert sampling.parse(texts, default_max_tokens=None) == params
+    assert sampling.parse(texts, default_max_tokens=None, texts=True) == params
 
 
 def test_defaults_set_no_parameter():
@@ -168,7 +224,7 @@ def test_defaults_set_no_parameter():
     assert replace(SamplingParams(), stop=("a",)).set_parameters() == {"stop": '["a"]'}
 
 
-@given(data=st.data(), name=st.sampled_from(list(PARSERS)))
+@given(data=st.data(), name=st.sampled_from(list(PARAMETERS)))
 def test_any_value_parses_or_is_invalid_input(data, name, json_values):
     value = data.draw(json_values)
     try:

@@ -23,6 +23,8 @@ from openinference.messages import (
     number_tensor,
 )
 from openinference.sampling import SamplingParams
+from openinference.structured import Kind, StructuredOutputs
+from openinference.tokens import Token
 
 TEXT = bytes_tensor("text_input", ["Hi"])
 ALL = [RequestedOutput(name) for name in text_tensors.OUTPUTS]
@@ -52,6 +54,15 @@ SAMPLINGS = st.builds(
     seed=st.none() | st.integers(0, 2**63 - 1),
     ignore_eos=st.booleans(),
     n=st.integers(1, 4),
+    logprobs=st.none() | st.integers(0, 20),
+    logit_bias=st.sampled_from([(), ((0, -1.5), (7, 100.0))]),
+    structured_outputs=st.sampled_from(
+        [
+            None,
+            StructuredOutputs(Kind.JSON, '{"type": "object"}'),
+            StructuredOutputs(Kind.CHOICE, '["a","b"]'),
+        ]
+    ),
 )
 REQUESTS = st.builds(
     GenerationRequest, st.just("m"), PROMPTS | CONVERSATIONS, SAMPLINGS, st.booleans()
@@ -74,6 +85,11 @@ def test_as_many_tokens_as_fit_is_told_as_a_number():
 
 def test_without_max_tokens_infer_generates_20():
     assert _request(TEXT).sampling == SamplingParams(max_tokens=20)
+
+
+def test_asking_for_the_output_logprobs_asks_for_the_chosen_tokens():
+    assert _request(TEXT, outputs=ALL).sampling.logprobs == 0
+    assert _request(TEXT, outputs=ALL, parameters={"logprobs": "3"}).sampling.logprobs == 3
 
 
 def test_parameters_of_the_protocol_are_not_sampling():
@@ -104,6 +120,7 @@ def test_parameters_of_the_protocol_are_not_sampling():
         ([TEXT], {"outputs": [RequestedOutput("logits")]}, "outputs: 'logits' is unknown; allowed"),
         ([TEXT], {"outputs": [ALL[0], ALL[0]]}, "outputs: two outputs have the same name"),
         ([TEXT], {"parameters": {"beam": 1}}, "parameter 'beam' is unknown"),
+        ([TEXT], {"parameters": {"logprobs": 1}}, "'logprobs' needs the output 'logprobs'"),
         ([bytes_tensor("text_input", ["Hi"] * 257)], {}, "must be from 1 to 256 sequences"),
     ],
 )
@@ -152,6 +169,17 @@ def test_an_answer_holds_what_was_asked_for_in_that_order():
     assert (reasons.name, reasons.data) == ("finish_reason", (b"length", b"eos_token"))
 
 
+LOGPROBS = st.floats(-1e4, 0)
+TOKENS = st.builds(
+    Token,
+    st.integers(0, 2**31 - 1),
+    st.text(),
+    LOGPROBS,
+    st.booleans(),
+    st.lists(
+        st.builds(Token, st.integers(0, 2**31 - 1), st.text(), LOGPROBS, st.booleans()), max_size=3
+    ).map(tuple),
+)
 CHUNKS = st.builds(
     Chunk,
     st.integers(0, 255),
@@ -159,6 +187,7 @@ CHUNKS = st.builds(
     st.integers(0, 2**32 - 1),
     st.integers(0, 2**32 - 1),
     st.none() | st.sampled_from(FinishReason),
+    st.lists(TOKENS, max_size=3).map(tuple),
 )
 
 
@@ -180,8 +209,9 @@ def test_a_whole_answer_is_read_as_one_final_chunk_a_sequence():
     ]
 
 
+ODD_TOKEN = '{"id": "1", "text": "a", "logprob": -1, "special": false, "top": []}'
 GOOD = text_tensors.chunk_response(
-    InferRequest("m", [], outputs=ALL), None, Chunk(0, "a", 1, 1), final=False
+    InferRequest("m", [], outputs=ALL[:-1]), None, Chunk(0, "a", 1, 1), final=False
 ).outputs
 
 
@@ -196,6 +226,10 @@ GOOD = text_tensors.chunk_response(
         [*GOOD, Tensor("text_output", BYTES, (1,), (b"\xff",))],
         [*GOOD, bytes_tensor("output_index", ["first"])],
         [*GOOD, Tensor("output_index", UINT32, (1,), np.array([np.inf]))],
+        *(
+            [*GOOD, bytes_tensor("logprobs", [text])]
+            for text in ("{", "{}", "[7]", "[{}]", '[{"id": 1, "top": []}]', f"[{ODD_TOKEN}]")
+        ),
     ],
 )
 def test_an_answer_of_another_shape_is_an_internal_error(outputs):
