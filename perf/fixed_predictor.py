@@ -3,7 +3,7 @@
 Everything but the engine is real: start-up phases, admission, drain, REST and gRPC. The engine runs
 `--slots` sequences at a time and lets the others wait in order; each takes `--prefill_ms`, then
 `--token_ms` for a token. What it says follows from the prompt alone (`answer`), so that a wrong
-answer is seen as one; what it did is told as a metric, in tokens.
+answer is seen as one; what it did is told as a metric, in tokens. The prompt `POISON` breaks it.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from openinference import text_tensors
 from openinference.generation import Chunk, FinishReason, GenerationRequest
 from vllm_predictor.settings import PredictorSettings
 
+POISON = "poison"
 TOKENS = Counter("fixed_engine_tokens", "Tokens generated, whoever has read them.")
 ENDED = Counter("fixed_engine_sequences", "Sequences by how they ended.", ["end"])
 
@@ -72,6 +73,8 @@ class FixedEngine:
     async def _sequence(
         self, request: GenerationRequest, prompt: str, index: int, tokens: int
     ) -> AsyncGenerator[Chunk, None]:
+        if prompt == POISON:
+            raise RuntimeError("the prompt is poison")
         length = len(prompt.split())
         end = "aborted"
         try:

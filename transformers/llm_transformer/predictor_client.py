@@ -17,14 +17,17 @@ from openinference.proto import inference_pb2 as pb
 from openinference.proto.inference_pb2_grpc import GRPCInferenceServiceStub
 
 OPTIONS: Final = (
-    # A replaced predictor is found again within a second, not after gRPC's two minutes.
+    # A replaced predictor is found again within a second, not after gRPC's two minutes. The least
+    # is what one attempt may take (gRPC, connection-backoff.md).
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 2_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     # A half-open connection is found within 15 s. A stream's caller sends nothing after its
-    # request, and gRPC would stop asking after two pings without data.
+    # request, and gRPC would stop asking after two pings without data. A keepalive waits for a ping
+    # that is on its way for other reasons, whose own timeout is a minute.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.enable_retries", 0),
     # Over every address of the name: behind a headless Service these are the predictor's pods.
