@@ -206,7 +206,10 @@ class Schedule:
             return base
         if base is None:
             return chosen.knobs
-        return base.model_copy(update=chosen.knobs.model_dump(exclude_none=True))
+        named = {name: getattr(chosen.knobs, name) for name in chosen.knobs.model_fields_set}
+        return base.model_copy(
+            update={n: set_to for n, set_to in named.items() if set_to is not None}
+        )
 
 
 def _near(once: Once | Forecast, after: datetime, before: datetime) -> list[Interval]:
