@@ -128,10 +128,11 @@ def _wake(
     if text is not None and (not told or told["value"] != text):
         try:
             fresh = wake.parse(text).wake(spec.prewarm, now)
-        except wake.InvalidWake as error:
-            told = {"value": text, "replicas": 0, "until": _text(now), "error": str(error)}
-        else:
             told = {"value": text, "replicas": fresh.replicas, "until": _text(fresh.until)}
+        except wake.InvalidWake as error:
+            # One that goes on goes on.
+            held = told or {"replicas": 0, "until": _text(now)}
+            told = {**held, "value": text, "error": str(error)}
     known = wake.recorded(told) if told else None
     if known is not None and (known.until <= now or not known.replicas):
         known = None
