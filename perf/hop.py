@@ -74,7 +74,7 @@ class Rig:
         in_front = [f"--model_name={MODEL}", f"--predictor_host=127.0.0.1:{grpc_port}"]
         in_front.append("--predictor_protocol=grpc-v2")
         programs = {
-            OURS: ["-m", "llm_transformer", *in_front, "--log_level=warning"],
+            OURS: ["-m", "llm_transformer", *in_front, "--allow_anonymous", "--log_level=warning"],
             STOCK: [
                 str(here / "stock_transformer.py"),
                 *in_front,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from keepwarm import lint as linting
+from keepwarm.keys.cli import app as keys_app
 from keepwarm.kpa.cli import app as kpa_app
 from keepwarm.local import model_folder, supervisor
 from keepwarm.local.errors import LocalError
@@ -17,6 +18,7 @@ from manifest_lint import InputError, Severity
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(trace_app, name="trace")
 app.add_typer(kpa_app, name="kpa")
+app.add_typer(keys_app, name="keys")
 
 
 @app.callback()

@@ -136,13 +136,8 @@ class Engine:
     ) -> AsyncGenerator[Chunk, None]:
         rendered = await self._render(prompt)
         prompt_tokens = len(rendered["prompt_token_ids"])
-        room = self._max_model_len - prompt_tokens
-        if room < 1:
-            raise InvalidInput(
-                f"the prompt has {prompt_tokens} tokens; with an answer the model takes at most "
-                f"{self._max_model_len}"
-            )
         sampling = request.sampling
+        room = self._room(prompt_tokens, sampling.max_prompt_tokens)
         # All choices of a greedy request are one text, and vLLM refuses to make it twice.
         copies = sampling.n if sampling.temperature == 0 else 1
         counted = [0] * sampling.n
@@ -203,6 +198,23 @@ class Engine:
         chosen = tokens[0][1]
         top = sorted(tokens, key=lambda ranked: ranked[0])[:most]
         return replace(chosen, top=tuple(token for _, token in top))
+
+    def _room(self, prompt_tokens: int, most: int | None) -> int:
+        """What a prompt leaves for its answer, in tokens; raises InvalidInput when it is nothing.
+
+        `most` is the longest prompt that the caller may send.
+        """
+        room = self._max_model_len - prompt_tokens
+        if room < 1:
+            raise InvalidInput(
+                f"the prompt has {prompt_tokens} tokens; with an answer the model takes at most "
+                f"{self._max_model_len}"
+            )
+        if most is not None and prompt_tokens > most:
+            raise InvalidInput(
+                f"the prompt has {prompt_tokens} tokens; at most {most} are allowed here"
+            )
+        return room
 
     async def _render(self, prompt: Prompt) -> Any:
         """The prompt's token ids as vLLM's input; raises InvalidInput when it does not fit."""

@@ -80,7 +80,8 @@ class Reply:
     sets after its first chunk comes too late there, on gRPC as trailing metadata. `weights_id`
     names what answered: weights, adapter and chat template together; None is not known. `note` says
     what is waited for, `queued_s` how long the request waited in the engine's queue, in seconds.
-    `cached` is set before the first chunk or error where there is a cache.
+    `cached` is set before the first chunk or error where there is a cache. `sent` says that the
+    predictor has been called, so that it may have worked.
     """
 
     headers: dict[str, str] = field(default_factory=dict)
@@ -88,6 +89,7 @@ class Reply:
     note: str | None = None
     queued_s: float | None = None
     cached: Cached | None = None
+    sent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ class SamplingParams:
 
     `logprobs` is how many of the likeliest tokens of each place to tell beside the chosen one; None
     tells nothing. `logit_bias` are pairs of token id and what is added to its logit.
+    A prompt of more than `max_prompt_tokens` is refused; None is the model's own limit.
     """
 
     max_tokens: int | None = None
@@ -53,6 +54,7 @@ class SamplingParams:
     logprobs: int | None = None
     logit_bias: tuple[tuple[int, float], ...] = ()
     structured_outputs: StructuredOutputs | None = None
+    max_prompt_tokens: int | None = None
 
     def set_parameters(self) -> dict[str, bool | int | float | str]:
         """What differs from the defaults, as V2 request parameters (lists as JSON strings)."""
@@ -230,6 +232,7 @@ PARAMETERS: Final[dict[str, Parameter]] = {
     "logprobs": _integer(0, MAX_LOGPROBS),
     "logit_bias": _logit_bias(),
     "structured_outputs": _structured_outputs(),
+    "max_prompt_tokens": _integer(1, 2**31 - 1),
 }
 
 

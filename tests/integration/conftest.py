@@ -104,7 +104,7 @@ def start_transformer(
             [
                 *(sys.executable, "-m", "llm_transformer", f"--model_name={MODEL}"),
                 *(f"--predictor_host=127.0.0.1:{predictor_port}", "--host=127.0.0.1"),
-                *(f"--http_port={http}", f"--grpc_port={grpc}", *flags),
+                *(f"--http_port={http}", f"--grpc_port={grpc}", "--allow_anonymous", *flags),
             ]
         )
         started.append(process)

@@ -97,6 +97,7 @@ class PredictorClient:
         timeout_s = context.remaining_s(asyncio.get_running_loop().time())
         metadata = tuple(context.forwarded().items())
         answering = False
+        context.reply.sent = True
         try:
             if not request.stream:
                 unary = self._stub.ModelInfer(message, timeout=timeout_s, metadata=metadata)

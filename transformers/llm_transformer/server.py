@@ -7,12 +7,13 @@ import kserve
 import uvloop
 from kserve.model_server import ModelServer, app, parser
 
+from llm_transformer import stages
 from llm_transformer.predictor_client import PredictorClient
 from llm_transformer.resilience import assembly
 from llm_transformer.service import TransformerService
 from llm_transformer.settings import TransformerSettings
 from openinference.server import app as server_app
-from openinference.server import lifecycle, logs
+from openinference.server import cors, lifecycle, logs
 
 logger = logging.getLogger("llm_transformer")
 
@@ -38,7 +39,23 @@ async def run(settings: TransformerSettings) -> None:
         stall_s=settings.stream_stall_s,
     )
     forward = assembly.forward_stage(settings, predictor)
-    service = TransformerService(settings, forward, life)
+    try:
+        async with (
+            stages.shared_store(settings) as store,
+            stages.protection(settings, forward, store) as protection,
+        ):
+            service = TransformerService(
+                settings, forward, life, auth=protection.auth, limits=protection.limits
+            )
+            await _serve(settings, service, life)
+    finally:
+        await forward.close()
+        await predictor.close()
+
+
+async def _serve(
+    settings: TransformerSettings, service: TransformerService, life: lifecycle.Lifecycle
+) -> None:
     server = ModelServer(http_port=settings.http_port, workers=1, enable_grpc=False)
     server.register_model(TransformerModel(settings.model_name, service))
     server_app.build(app, service, max_body_bytes=settings.max_body_bytes, openai=True)
@@ -51,11 +68,7 @@ async def run(settings: TransformerSettings) -> None:
         settings.grpc_port,
         settings.predictor_target,
     )
-    try:
-        await lifecycle.serve(app, service, settings, life)
-    finally:
-        await forward.close()
-        await predictor.close()
+    await lifecycle.serve(cors.allowing(app, settings.cors_origins), service, settings, life)
 
 
 def main() -> None:

@@ -2,8 +2,9 @@
 
 from collections.abc import AsyncGenerator, Sequence
 
-from llm_transformer.auth import ANONYMOUS
+from llm_transformer.auth import Authenticator
 from llm_transformer.forward import Forward
+from llm_transformer.limits.stage import LimitStage
 from llm_transformer.settings import TransformerSettings
 from openinference import text_tensors
 from openinference.context import RequestContext
@@ -17,12 +18,21 @@ class TransformerService:
     """An openinference InferenceService that answers with a predictor's chunks."""
 
     def __init__(
-        self, settings: TransformerSettings, forward: Forward, lifecycle: Lifecycle
+        self,
+        settings: TransformerSettings,
+        forward: Forward,
+        lifecycle: Lifecycle,
+        *,
+        auth: Authenticator,
+        limits: LimitStage | None = None,
     ) -> None:
+        """`limits` stands in front of `forward`; None limits nothing."""
         self._model = settings.model_name
         self._check_predictor = settings.enable_predictor_health_check
         self._forward = forward
         self._lifecycle = lifecycle
+        self._auth = auth
+        self._limits = limits
         self.max_timeout_s: float | None = settings.longest_request_s
         self.models: Sequence[str] = (settings.model_name,)
         self.metadata = server_metadata("keepwarm-transformer")
@@ -50,5 +60,9 @@ class TransformerService:
     def generate(
         self, request: GenerationRequest, version: str | None, context: RequestContext
     ) -> AsyncGenerator[Chunk, None]:
+        identity = self._auth.identify(context, request.model)
         check_model(self.models, request.model, version)
-        return self._forward.generate(request, ANONYMOUS.stamped(context))
+        context = identity.stamped(context)
+        if self._limits is None:
+            return self._forward.generate(request, context)
+        return self._limits.generate(request, context, identity)

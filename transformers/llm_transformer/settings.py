@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from openinference.server.settings import ServerSettings
+from openinference.server.settings import LIST, ServerSettings
 
 
 class TransformerSettings(ServerSettings):
@@ -85,6 +85,52 @@ class TransformerSettings(ServerSettings):
         1000,
         description="Most requests that wait for the predictor, and most that are held while it "
         "starts.",
+        ge=1,
+    )
+    keys_file: str | None = Field(
+        None,
+        description="File of API keys, as `keepwarm keys` writes it; read again when it changes.",
+    )
+    allow_anonymous: bool = Field(
+        False,
+        description="Answer callers without a key, as tenant-less callers of the plan `anonymous`. "
+        "Without a key file the transformer starts only with this.",
+    )
+    plans_file: str | None = Field(
+        None,
+        description="YAML file of plans (docs/plans.md), which say what the keys may use; without "
+        "one nothing is limited. Read at the start.",
+    )
+    trusted_proxies: LIST = Field(
+        (),
+        description="Network of proxies, such as 10.0.0.0/8, whose X-Forwarded-For tells the "
+        "client's address.",
+    )
+    template_tokens: int = Field(
+        128,
+        description="Most tokens that the model's chat template adds to a conversation beside its "
+        "messages (a default system prompt, a date). They are reserved, and trued up.",
+        ge=0,
+    )
+    cors_origins: LIST = Field(
+        (),
+        description="Origin whose pages may call from a browser, such as https://chat.example.org; "
+        "* is every one.",
+    )
+    redis_url: str | None = Field(
+        None,
+        description="Redis shared by the replicas (docs/redis.md): redis://HOST, "
+        "redis+sentinel://HOST,HOST/MASTER or redis+cluster://HOST,HOST; rediss for TLS. It may "
+        "hold a password, so set the variable rather than the flag.",
+    )
+    redis_timeout_s: float = Field(
+        0.05,
+        description="Longest time, in seconds, that a request waits for an answer of Redis.",
+        gt=0,
+    )
+    redis_replicas: int = Field(
+        1,
+        description="Transformers that share the limits, until Redis has told how many there are.",
         ge=1,
     )
     stream_stall_s: float = Field(

@@ -4,6 +4,7 @@ import asyncio
 import re
 import signal
 import socket
+import tempfile
 import time
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ import httpx
 from keepwarm.local.console import Console
 from keepwarm.local.errors import LocalError
 from keepwarm.local.processes import Server
+from openinference import key_file
+from openinference.api_keys import new_key
 
 HOST = "127.0.0.1"
 POLL_S = 0.5
@@ -45,6 +48,8 @@ async def run(folder: Path, name: str, ports: Ports) -> int:
     console = Console()
     stop = asyncio.Event()
     servers: list[Server] = []
+    key_folder = tempfile.TemporaryDirectory(prefix="keepwarm-")
+    key, key_file = _demo_key(Path(key_folder.name))
 
     def on_signal() -> None:
         if stop.is_set():
@@ -62,13 +67,13 @@ async def run(folder: Path, name: str, ports: Ports) -> int:
         )
         servers.append(predictor)
         transformer = await Server.start(
-            "transformer", "llm_transformer", _transformer_args(name, ports), console
+            "transformer", "llm_transformer", _transformer_args(name, ports, key_file), console
         )
         servers.append(transformer)
         console.line("keepwarm", f"serving {folder} as '{name}'; Ctrl-C ends it")
         ended = [asyncio.create_task(server.ended()) for server in servers]
         stopped = asyncio.create_task(stop.wait())
-        showing = asyncio.create_task(_show_progress(console, name, ports))
+        showing = asyncio.create_task(_show_progress(console, name, ports, key))
         await asyncio.wait([stopped, *ended], return_when=asyncio.FIRST_COMPLETED)
         showing.cancel()
         console.end_progress()
@@ -82,6 +87,15 @@ async def run(folder: Path, name: str, ports: Ports) -> int:
         # The transformer first: what it has in flight needs the predictor.
         for server in reversed(servers):
             await server.stop()
+        key_folder.cleanup()
+
+
+def _demo_key(folder: Path) -> tuple[str, Path]:
+    """A key of this run's, and the file in which the transformer finds it."""
+    text, key = new_key(tenant="demo")
+    path = folder / key_file.FILE_NAME
+    path.write_text(key_file.dump([key]), encoding="utf-8")
+    return text, path
 
 
 def _predictor_args(folder: Path, name: str, ports: Ports) -> list[str]:
@@ -95,7 +109,7 @@ def _predictor_args(folder: Path, name: str, ports: Ports) -> list[str]:
     ]
 
 
-def _transformer_args(name: str, ports: Ports) -> list[str]:
+def _transformer_args(name: str, ports: Ports, keys: Path) -> list[str]:
     return [
         f"--model_name={name}",
         f"--host={HOST}",
@@ -104,6 +118,8 @@ def _transformer_args(name: str, ports: Ports) -> list[str]:
         f"--predictor_host={HOST}:{ports.predictor_grpc}",
         "--predictor_protocol=grpc-v2",
         "--workers=1",
+        "--allow_anonymous",
+        f"--keys_file={keys}",
     ]
 
 
@@ -120,7 +136,7 @@ def _check_ports(ports: Ports) -> None:
                 ) from None
 
 
-async def _show_progress(console: Console, name: str, ports: Ports) -> None:
+async def _show_progress(console: Console, name: str, ports: Ports, key: str) -> None:
     """Progress until both are ready, then the requests to try."""
     began = time.monotonic()
     async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
@@ -133,7 +149,7 @@ async def _show_progress(console: Console, name: str, ports: Ports) -> None:
             await asyncio.sleep(POLL_S)
     console.end_progress()
     console.line("keepwarm", f"ready after {time.monotonic() - began:.0f} s")
-    console.text(_requests_to_try(name, ports))
+    console.text(_requests_to_try(name, ports, key))
 
 
 async def _ready(client: httpx.AsyncClient, server: str) -> bool:
@@ -152,13 +168,15 @@ async def _phase(client: httpx.AsyncClient, predictor: str) -> str:
     return _PHASES.get(active.group(1), active.group(1)) if active else "starting the servers"
 
 
-def _requests_to_try(name: str, ports: Ports) -> str:
+def _requests_to_try(name: str, ports: Ports, key: str) -> str:
     url = f"localhost:{ports.http}"
     return f"""
   OpenAI:
     curl -s {url}/openai/v1/chat/completions -d '{{"model":"{name}","messages":[{{"role":"user","content":"What is the capital of France?"}}],"temperature":0}}'
   V2:
     curl -s {url}/v2/models/{name}/infer -d '{{"inputs":[{{"name":"text_input","shape":[1],"datatype":"BYTES","data":["The capital of France is"]}}],"parameters":{{"max_tokens":8,"temperature":0}}}}'
+  With a key (tenant demo, this run's; here callers without one are answered too):
+    curl -s {url}/v1/completions -H 'authorization: Bearer {key}' -d '{{"model":"{name}","prompt":"The sea is","max_tokens":8}}'
   Streaming:
     curl -sN {url}/v2/models/{name}/generate_stream -d '{{"text_input":"Once upon a time","parameters":{{"max_tokens":40,"temperature":0}}}}'
 """  # noqa: E501 (lines to paste)

@@ -85,7 +85,7 @@ def transformer(
 ) -> Iterator[Server]:
     """A transformer in front of `predictor` (HOST:PORT); `wrapper` is a command that starts it."""
     with _server(
-        ["-m", "llm_transformer", f"--predictor_host={predictor}", *flags],
+        ["-m", "llm_transformer", "--allow_anonymous", f"--predictor_host={predictor}", *flags],
         wrapper=wrapper,
         ready=ready,
     ) as server:

@@ -4,6 +4,7 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
+from llm_transformer.auth import Authenticator
 from llm_transformer.predictor_client import PredictorClient
 from llm_transformer.service import TransformerService
 from llm_transformer.settings import TransformerSettings
@@ -29,7 +30,8 @@ class FakePredictor:
 
 def _service(predictor, lifecycle, **settings):
     given = TransformerSettings(model_name="m", predictor_host="predictor", **settings)
-    return TransformerService(given, predictor, lifecycle)
+    auth = Authenticator(None, allow_anonymous=True)
+    return TransformerService(given, predictor, lifecycle, auth=auth)
 
 
 @pytest.mark.parametrize(

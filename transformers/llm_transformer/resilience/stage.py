@@ -109,22 +109,21 @@ class ForwardStage:
         loop = asyncio.get_running_loop()
         weight = request.sequences
         await self._gate.enter(weight, context.priority, began, loop.time())
-        era: int | None = None
-        outcome = Outcome.NEITHER
+        outcome: Outcome | None = None
         answering = False
         try:
-            era = self._pass_breaker(request.model, loop.time())
+            self._ask_breaker(request.model, loop.time())
+            outcome = Outcome.NEITHER
             async with aclosing(self._predictor.generate(request, context)) as chunks:
                 async for chunk in chunks:
                     if not answering:
                         answering = True
-                        # At once: a trial must not last as long as a stream does.
-                        self._heard(era, loop.time())
+                        self._wakeup.seen(loop.time())
                     yield chunk
-            self._wakeup.seen(loop.time())
+            outcome = Outcome.SUCCESS
             self._gate.answered(weight, context.reply.queued_s, loop.time())
         except ServingError as error:
-            if era is None:
+            if outcome is None:
                 raise
             outcome = self._learn(error, attempt, loop.time(), answering=answering)
             if isinstance(error, Unavailable) and not answering:
@@ -132,18 +131,12 @@ class ForwardStage:
             raise
         finally:
             now = loop.time()
-            if era is not None and (not answering or outcome is Outcome.FAILURE):
-                self._record(outcome, era, now)
+            if outcome is Outcome.SUCCESS:
+                self._wakeup.seen(now)
+            if outcome is not None:
+                self._breaker.record(outcome, now)
+                self._tell_breaker(self._breaker.state(now))
             self._gate.leave(weight, now)
-
-    def _heard(self, era: int, now: float) -> None:
-        """The predictor has begun to answer a call."""
-        self._wakeup.seen(now)
-        self._record(Outcome.SUCCESS, era, now)
-
-    def _record(self, outcome: Outcome, era: int, now: float) -> None:
-        self._breaker.record(outcome, now, era)
-        self._tell_breaker(self._breaker.state(now))
 
     def _learn(self, error: ServingError, attempt: int, now: float, *, answering: bool) -> Outcome:
         """What an error says about the predictor; notes when it is full or away."""
@@ -160,8 +153,7 @@ class ForwardStage:
         again = attempt > 1 and not answering and error.reason is not Reason.STARTING
         return Outcome.FAILURE if again or error.reason is Reason.STALLED else Outcome.NEITHER
 
-    def _pass_breaker(self, model: str, now: float) -> int:
-        """The era of a call that may go; raises Unavailable for one that may not."""
+    def _ask_breaker(self, model: str, now: float) -> None:
         refusal_s = self._breaker.refusal_s(now)
         if refusal_s is not None:
             raise Unavailable(
@@ -169,7 +161,6 @@ class ForwardStage:
                 retry_after_s=refusal_s,
                 reason=Reason.BREAKER,
             )
-        return self._breaker.era
 
     def _may_repeat(self, error: Unavailable, now: float) -> bool:
         cause = error.reason or Reason.UNREACHABLE

@@ -17,11 +17,10 @@ class Script:
         # The digest by which Redis names scripts; nothing secret.
         self._digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
-    async def __call__(
-        self, client: Client, keys: Sequence[str], args: Sequence[str | int | float | bytes]
-    ) -> Any:
+    async def __call__(self, client: Client, keys: Sequence[str], args: Sequence[object]) -> Any:
         """What the script returns."""
+        numbered: list[Any] = [len(keys), *keys, *args]
         try:
-            return await client.execute_command("EVALSHA", self._digest, len(keys), *keys, *args)
+            return await client.execute_command("EVALSHA", self._digest, *numbered)
         except NoScriptError:
-            return await client.execute_command("EVAL", self._text, len(keys), *keys, *args)
+            return await client.execute_command("EVAL", self._text, *numbered)

@@ -1,0 +1,120 @@
+"""The meter that all replicas share: one script in Redis for a reservation, on Redis's clock.
+
+The keys of a tenant carry its name as hash tag, so a Cluster runs the script on one node. What
+cannot be settled because Redis is away is settled when it is back, or by the lease's own end.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from importlib import resources
+from typing import Final
+
+from llm_transformer.limits import metrics
+from llm_transformer.limits.meter import Ask, Lease, LeaseIds
+from llm_transformer.limits.rules import Left, Limit, Limits, Rate, Standing, Verdict
+from llm_transformer.store import Script, Store, StoreUnavailableError
+
+REDIS_CLOCK: Final = (
+    "(function() local t = redis.call('TIME')"
+    " return tonumber(t[1]) * 1000 + tonumber(t[2]) / 1000 end)()"
+)
+_ORDER: Final = (None, Limit.REQUESTS, Limit.ADDRESS, Limit.CONCURRENT, Limit.TOKENS)
+# Settlements that wait for Redis to come back.
+MOST_OWED: Final = 100_000
+
+
+class RedisMeter:
+    """Raises StoreUnavailableError where Redis cannot be asked."""
+
+    def __init__(self, store: Store, *, clock: str = REDIS_CLOCK) -> None:
+        """`clock` is a Lua expression of the time in milliseconds."""
+        self._store = store
+        self._reserve = _script("reserve.lua", clock)
+        self._settle = _script("settle.lua", clock)
+        self._ids = LeaseIds()
+        self._owed: dict[str, tuple[Lease, int]] = {}
+        self._settling: set[asyncio.Task[None]] = set()
+        store.on_recovery(self._pay)
+
+    async def reserve(self, ask: Ask) -> tuple[Verdict, Lease | None]:
+        limits = ask.limits
+        lease = Lease(self._ids.next(), ask.tenant, ask.key, ask.tokens, limits.tokens)
+        names = keys(ask.tenant, ask.key, ask.address)
+        numbers = [lease.id, ask.tokens, ask.lease_s * 1000, *_numbers(limits)]
+        try:
+            answer = await self._store.call(
+                names[0], lambda client: self._reserve(client, names, numbers)
+            )
+        except BaseException:
+            # Redis may have reserved, or do so when it goes on.
+            if limits.leases:
+                self.settle(lease, 0)
+            raise
+        verdict = _verdict(limits, answer)
+        return verdict, lease if verdict.refused is None and limits.leases else None
+
+    def settle(self, lease: Lease, tokens: int) -> None:
+        task = asyncio.get_running_loop().create_task(self._settle_now(lease, tokens))
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+
+    async def close(self) -> None:
+        """Waits for the settlements under way."""
+        await asyncio.gather(*self._settling, return_exceptions=True)
+
+    async def _settle_now(self, lease: Lease, tokens: int) -> None:
+        account, leases, _ = keys(lease.tenant, lease.key, "")
+        period = -1.0 if lease.rate is None else lease.rate.period_ms
+        try:
+            await self._store.call(
+                account,
+                lambda client: self._settle(
+                    client, (account, leases), (lease.id, lease.tokens, tokens, period)
+                ),
+            )
+        except StoreUnavailableError:
+            if len(self._owed) < MOST_OWED:
+                self._owed[lease.id] = (lease, tokens)
+                metrics.OWED.set(len(self._owed))
+
+    def _pay(self) -> None:
+        owed, self._owed = list(self._owed.values()), {}
+        metrics.OWED.set(0)
+        for lease, tokens in owed:
+            self.settle(lease, tokens)
+
+
+def keys(tenant: str, key: str, address: str) -> tuple[str, str, str]:
+    """The names in Redis of a key's account, of its leases and of a client's address."""
+    tag = f"keepwarm:{{{tenant}}}"
+    return f"{tag}:account:{key}", f"{tag}:leases:{key}", f"{tag}:address:{address}"
+
+
+def _script(name: str, clock: str) -> Script:
+    text = (resources.files(__package__) / name).read_text(encoding="utf-8")
+    return Script(text.replace("CLOCK", clock, 1))
+
+
+def _numbers(limits: Limits) -> Sequence[float]:
+    concurrent = -1 if limits.concurrent is None else limits.concurrent
+    rates = (limits.requests, limits.address, limits.tokens)
+    requests, address, tokens = (_rate(rate) for rate in rates)
+    return *requests, *address, concurrent, *tokens
+
+
+def _rate(rate: Rate | None) -> tuple[float, float]:
+    return (-1.0, -1.0) if rate is None else (rate.period_ms, rate.burst)
+
+
+def _verdict(limits: Limits, answer: list[int]) -> Verdict:
+    which, wait, requests, requests_ms, address, address_ms, concurrent, tokens, tokens_ms = answer
+    standing: Standing = {}
+    if limits.requests is not None:
+        standing[Limit.REQUESTS] = Left(requests, requests_ms)
+    if limits.address is not None:
+        standing[Limit.ADDRESS] = Left(address, address_ms)
+    if limits.concurrent is not None:
+        standing[Limit.CONCURRENT] = Left(concurrent, None)
+    if limits.tokens is not None:
+        standing[Limit.TOKENS] = Left(tokens, tokens_ms)
+    return Verdict(_ORDER[which], float(wait), standing)
