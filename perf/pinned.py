@@ -1,4 +1,4 @@
-"""Servers as child processes on one core each, and what the kernel says that they used."""
+"""Servers as child processes, on one core each where asked, and what the kernel says of them."""
 
 import os
 import signal
@@ -23,17 +23,20 @@ def free_port() -> int:
 
 
 class PinnedServer:
-    """A Python program that listens on `port` and runs on `core` only."""
+    """A Python program that listens on `port` and runs on `core` only, where that is given."""
 
-    def __init__(self, name: str, arguments: Sequence[str], *, port: int, core: int) -> None:
+    def __init__(
+        self, name: str, arguments: Sequence[str], *, port: int, core: int | None = None
+    ) -> None:
         """Starts `python ARGUMENTS`; its output goes to our stderr."""
         self.name = name
         self.port = port
         self._process = subprocess.Popen(  # noqa: S603 (our own servers)
             [sys.executable, *arguments], stdout=sys.stderr
         )
-        # Before the interpreter has begun its first thread; later threads inherit it.
-        os.sched_setaffinity(self._process.pid, {core})
+        if core is not None:
+            # Before the interpreter has begun its first thread; later threads inherit it.
+            os.sched_setaffinity(self._process.pid, {core})
 
     def wait_until_listening(self) -> None:
         """Returns when the port accepts; raises RuntimeError after START_S or when it ended."""

@@ -169,7 +169,7 @@ class _Interval(_Part):
 
 
 class Once(_Interval):
-    """A window that happens once; `exclusive`, nothing else counts while it is open."""
+    """A window that happens once; `exclusive`, windows, forecast and floor wait until its end."""
 
     name: WindowName
     exclusive: bool = False

@@ -1,7 +1,7 @@
 """What the tests ask, in each protocol, and what comes back: texts, a status, a retry time."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -164,6 +164,14 @@ def infer_message(prompt: str, tokens: int, **more: int) -> pb.ModelInferRequest
     for name, value in {"max_tokens": tokens, **more}.items():
         request.parameters[name].int64_param = value
     return request
+
+
+def told_text(told: Iterable[pb.ModelStreamInferResponse]) -> str:
+    """The text of a gRPC stream's messages, none of which is an error."""
+    assert not [each.error_message for each in told if each.error_message]
+    return b"".join(
+        each.infer_response.outputs[0].contents.bytes_contents[0] for each in told
+    ).decode()
 
 
 @asynccontextmanager

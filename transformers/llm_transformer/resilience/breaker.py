@@ -50,6 +50,12 @@ class CircuitBreaker:
         self._open_until: float | None = None
         self._open_s = policy.open_s
         self._trial = False
+        self._era = 0
+
+    @property
+    def era(self) -> int:
+        """Today's; what a call that was let through in an earlier one says is old news."""
+        return self._era
 
     def state(self, now: float) -> State:
         """The state at `now`."""
@@ -58,7 +64,7 @@ class CircuitBreaker:
         return State.OPEN if now < self._open_until else State.HALF_OPEN
 
     def refusal_s(self, now: float) -> float | None:
-        """None: the call may go, and its outcome must be recorded.
+        """None: the call may go, in today's era, and its outcome must be recorded.
 
         Otherwise the seconds after which another try makes sense.
         """
@@ -69,14 +75,18 @@ class CircuitBreaker:
         if self._trial:
             return self._policy.open_s
         self._trial = True
+        self._era += 1
         return None
 
-    def record(self, outcome: Outcome, now: float) -> None:
-        """Counts the outcome of a call that was let through."""
-        if self._open_until is not None:
-            if now >= self._open_until:
-                self._end_trial(outcome, now)
-            # While open, calls that began before say nothing new.
+    def record(self, outcome: Outcome, now: float, era: int) -> None:
+        """Counts the outcome of a call that was let through in `era`.
+
+        A call may have two: that it was answered, and later that its answer broke off.
+        """
+        if era != self._era:
+            return
+        if self._trial:
+            self._end_trial(outcome, now)
             return
         if outcome is Outcome.NEITHER:
             return
@@ -101,6 +111,7 @@ class CircuitBreaker:
             self._open(now)
 
     def _open(self, now: float) -> None:
+        self._era += 1
         self._open_until = now + self._open_s
         self._outcomes.clear()
         self._failures = 0

@@ -109,21 +109,22 @@ class ForwardStage:
         loop = asyncio.get_running_loop()
         weight = request.sequences
         await self._gate.enter(weight, context.priority, began, loop.time())
-        outcome: Outcome | None = None
+        era: int | None = None
+        outcome = Outcome.NEITHER
         answering = False
         try:
-            self._ask_breaker(request.model, loop.time())
-            outcome = Outcome.NEITHER
+            era = self._pass_breaker(request.model, loop.time())
             async with aclosing(self._predictor.generate(request, context)) as chunks:
                 async for chunk in chunks:
                     if not answering:
                         answering = True
-                        self._wakeup.seen(loop.time())
+                        # At once: a trial must not last as long as a stream does.
+                        self._heard(era, loop.time())
                     yield chunk
-            outcome = Outcome.SUCCESS
+            self._wakeup.seen(loop.time())
             self._gate.answered(weight, context.reply.queued_s, loop.time())
         except ServingError as error:
-            if outcome is None:
+            if era is None:
                 raise
             outcome = self._learn(error, attempt, loop.time(), answering=answering)
             if isinstance(error, Unavailable) and not answering:
@@ -131,12 +132,18 @@ class ForwardStage:
             raise
         finally:
             now = loop.time()
-            if outcome is Outcome.SUCCESS:
-                self._wakeup.seen(now)
-            if outcome is not None:
-                self._breaker.record(outcome, now)
-                self._tell_breaker(self._breaker.state(now))
+            if era is not None and (not answering or outcome is Outcome.FAILURE):
+                self._record(outcome, era, now)
             self._gate.leave(weight, now)
+
+    def _heard(self, era: int, now: float) -> None:
+        """The predictor has begun to answer a call."""
+        self._wakeup.seen(now)
+        self._record(Outcome.SUCCESS, era, now)
+
+    def _record(self, outcome: Outcome, era: int, now: float) -> None:
+        self._breaker.record(outcome, now, era)
+        self._tell_breaker(self._breaker.state(now))
 
     def _learn(self, error: ServingError, attempt: int, now: float, *, answering: bool) -> Outcome:
         """What an error says about the predictor; notes when it is full or away."""
@@ -153,7 +160,8 @@ class ForwardStage:
         again = attempt > 1 and not answering and error.reason is not Reason.STARTING
         return Outcome.FAILURE if again or error.reason is Reason.STALLED else Outcome.NEITHER
 
-    def _ask_breaker(self, model: str, now: float) -> None:
+    def _pass_breaker(self, model: str, now: float) -> int:
+        """The era of a call that may go; raises Unavailable for one that may not."""
         refusal_s = self._breaker.refusal_s(now)
         if refusal_s is not None:
             raise Unavailable(
@@ -161,6 +169,7 @@ class ForwardStage:
                 retry_after_s=refusal_s,
                 reason=Reason.BREAKER,
             )
+        return self._breaker.era
 
     def _may_repeat(self, error: Unavailable, now: float) -> bool:
         cause = error.reason or Reason.UNREACHABLE

@@ -270,6 +270,26 @@ async def test_a_predictor_that_keeps_failing_is_not_called_for_a_while(make, pr
     assert predictor.calls == 3
 
 
+async def test_a_trial_ends_with_its_first_chunk_however_long_its_stream_is(make, predictor):
+    stage = make(breaker=BreakerPolicy(min_calls=1, open_s=0))
+    predictor.scripts = [[errors.InternalError()], [HEL, asyncio.Event()], [HEL, LO]]
+    with pytest.raises(errors.InternalError):
+        await _all(stage)
+    async with aclosing(stage.generate(REQUEST, RequestContext("abc"))) as trial:
+        assert await anext(trial) == HEL
+        assert await _all(stage) == [HEL, LO]
+
+
+async def test_streams_that_break_off_open_the_breaker(make, predictor):
+    stage = make(breaker=BreakerPolicy(min_calls=4, open_s=60))
+    predictor.scripts = [[HEL, Unavailable("silent", reason=Reason.STALLED)]]
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="silent"):
+            await _all(stage)
+    with pytest.raises(Unavailable, match="keeps failing"):
+        await _all(stage)
+
+
 async def test_over_the_limit_requests_wait_and_are_served_by_priority(make, predictor):
     stage = make(limit=1)
     may_end = asyncio.Event()
