@@ -50,7 +50,7 @@ STACKS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One load on one stack; rates a second, of what came within the measured time."""
+    """One load on one stack; rates a second, of what ended within the measured time."""
 
     stack: str
     load: float
@@ -92,10 +92,10 @@ def _stack(predictor_flags: Sequence[str], transformer_flags: Sequence[str]) -> 
 
 async def _measure(name: str, port: int, load: float, seconds: float, seed: int) -> Sample:
     replies: list[Reply] = []
-    wrong = 0
+    offered = wrong = 0
 
     async def send(number: int, due: float) -> None:
-        nonlocal wrong
+        nonlocal offered, wrong
         prompt = f"{load} {number}"
         reply = await ask(
             port,
@@ -107,7 +107,9 @@ async def _measure(name: str, port: int, load: float, seconds: float, seed: int)
         )
         text = "".join(event.get("text_output", "") for event in reply.events)
         wrong += not answer(prompt, TOKENS).startswith(text)
-        if WARM_UP_S <= due - began < WARM_UP_S + seconds:
+        offered += WARM_UP_S <= due - began < WARM_UP_S + seconds
+        # By its end: what still waits when the callers stop coming is nobody's goodput.
+        if WARM_UP_S <= due + reply.total_s - began < WARM_UP_S + seconds:
             replies.append(reply)
 
     began = asyncio.get_running_loop().time()
@@ -118,7 +120,7 @@ async def _measure(name: str, port: int, load: float, seconds: float, seed: int)
     return Sample(
         name,
         load,
-        len(replies) / seconds,
+        offered / seconds,
         len(good) / seconds,
         (len(done) - len(good)) / seconds,
         len(refused) / seconds,

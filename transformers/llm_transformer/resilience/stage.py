@@ -63,6 +63,10 @@ class ForwardStage:
         """Asks the predictor, which wakes it."""
         return await self._predictor.is_ready(model)
 
+    async def start(self) -> None:
+        """Learns how long earlier starts of the predictor took."""
+        await self._wakeup.learn()
+
     async def close(self) -> None:
         """Ends what runs beside the requests."""
         await self._wakeup.close()

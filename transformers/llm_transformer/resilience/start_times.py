@@ -6,7 +6,8 @@ a store keeps them beyond this process.
 
 from collections import deque
 from collections.abc import Iterable
-from math import ceil
+from dataclasses import dataclass
+from math import ceil, inf
 from typing import Final, Protocol
 
 KEPT: Final = 100
@@ -16,24 +17,48 @@ LEAST_RETRY_S: Final = 1.0
 OVERDUE_SHARE: Final = 0.25
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One replica's view of a start: how long it waited, and when that ended (Unix time)."""
+
+    seconds: float
+    ended_at: float
+
+
 class StartTimeStore(Protocol):
-    """Where start times outlive the process; both raise nothing: a lost sample is no error."""
+    """Where starts outlive the process; both raise nothing: a lost sample is no error."""
 
-    async def load(self) -> list[float]:
-        """The last start times in seconds, oldest first."""
+    async def load(self) -> list[Start]:
+        """The last starts that any replica has seen, in no order; none when they are not known."""
 
-    async def add(self, seconds: float) -> None:
+    async def add(self, start: Start) -> None:
         """Keeps one more."""
 
 
 class NoStore:
-    """Start times that end with the process."""
+    """Starts that end with the process."""
 
-    async def load(self) -> list[float]:
+    async def load(self) -> list[Start]:
         return []
 
-    async def add(self, seconds: float) -> None:
+    async def add(self, start: Start) -> None:
         return
+
+
+def durations(starts: Iterable[Start]) -> list[float]:
+    """Seconds of each start, oldest first.
+
+    Replicas that waited at the same time waited for one start; it began when the first was asked.
+    """
+    found: list[float] = []
+    ended_at = -inf
+    for start in sorted(starts, key=lambda start: start.ended_at):
+        if found and start.ended_at - start.seconds < ended_at:
+            found[-1] = max(found[-1], start.seconds)
+        else:
+            found.append(start.seconds)
+        ended_at = start.ended_at
+    return found
 
 
 class StartTimes:
@@ -50,6 +75,10 @@ class StartTimes:
     def add(self, *seconds: float) -> None:
         """Learns of starts, oldest first."""
         self._seconds.extend(seconds)
+
+    def replace(self, seconds: Iterable[float]) -> None:
+        """Knows these starts, oldest first, and no others."""
+        self._seconds = deque(seconds, maxlen=KEPT)
 
     @property
     def expected_s(self) -> float:

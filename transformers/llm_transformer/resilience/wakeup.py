@@ -9,12 +9,13 @@ callers have left, so each start is measured.
 import asyncio
 import logging
 import math
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
 from llm_transformer.resilience import metrics
-from llm_transformer.resilience.start_times import StartTimes, StartTimeStore
+from llm_transformer.resilience.start_times import Start, StartTimes, StartTimeStore, durations
 from openinference.context import RequestContext
 from openinference.errors import Reason, ServingError, Unavailable, Waking
 from openinference.messages import ModelState, ModelStatus
@@ -113,6 +114,12 @@ class Wakeup:
             self._began = asyncio.get_running_loop().time()
             self._waking = asyncio.create_task(self._wake())
 
+    async def learn(self) -> None:
+        """Reads what is known of earlier starts, by this process or any other."""
+        known = durations(await self._store.load())
+        if known:
+            self._starts.replace(known)
+
     async def close(self) -> None:
         """Ends the probe."""
         if self._waking is not None:
@@ -166,6 +173,7 @@ class Wakeup:
     async def _wake(self) -> None:
         loop = asyncio.get_running_loop()
         pause_s = FIRST_PAUSE_S
+        learned = False
         try:
             while True:
                 probe = await self._probe(self._policy.probe_s)
@@ -173,6 +181,9 @@ class Wakeup:
                 if probe.ready:
                     break
                 self._note_probe(probe, now)
+                if not learned:
+                    learned = True
+                    await self.learn()
                 if self._out_of_reach(now) and not self._held:
                     logger.warning("model '%s': no predictor answers; nobody waits", self._model)
                     return
@@ -197,7 +208,7 @@ class Wakeup:
         logger.info("model '%s' is ready, %.1f s after it was asked for", self._model, seconds)
         metrics.STARTS.observe(seconds)
         self._starts.add(seconds)
-        await self._store.add(seconds)
+        await self._store.add(Start(seconds, time.time()))
 
     def _note_probe(self, probe: Probe, now: float) -> None:
         self._phase = probe.phase

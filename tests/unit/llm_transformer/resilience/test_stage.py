@@ -11,7 +11,7 @@ from llm_transformer.resilience.gate import Gate
 from llm_transformer.resilience.limit import ConcurrencyLimit
 from llm_transformer.resilience.retry_budget import RetryBudget
 from llm_transformer.resilience.stage import ForwardStage
-from llm_transformer.resilience.start_times import StartTimes
+from llm_transformer.resilience.start_times import Start, StartTimes
 from llm_transformer.resilience.wakeup import Probe, WakePolicy, Wakeup
 from openinference import errors
 from openinference.context import Caller, RequestContext
@@ -62,13 +62,13 @@ class FakeProbe:
 
 class MemoryStore:
     def __init__(self):
-        self.seconds = []
+        self.starts = []
 
     async def load(self):
-        return list(self.seconds)
+        return list(self.starts)
 
-    async def add(self, seconds):
-        self.seconds.append(seconds)
+    async def add(self, start):
+        self.starts.append(start)
 
 
 @pytest.fixture
@@ -195,8 +195,27 @@ async def test_a_start_is_measured_and_kept_even_when_its_caller_has_left(make, 
     await asyncio.gather(caller, return_exceptions=True)
     probe.answer.set()
     store = stage._wakeup._store
-    await _until(lambda: store.seconds)
+    await _until(lambda: store.starts)
     assert len(stage._wakeup._starts) == 1
+
+
+async def test_what_others_have_measured_is_expected(make, probe):
+    stage = make()
+    store = stage._wakeup._store
+    assert stage.status().expected_s == 60
+    store.starts = [Start(30, 1000)]
+    await stage.start()
+    assert stage.status().expected_s == 30
+    # Read again when a start begins: another replica may have seen one since.
+    store.starts.append(Start(40, 2000))
+    probe.probe = Probe(ready=False)
+    waiting = asyncio.create_task(_all(stage))
+    await _until(lambda: stage.status().expected_s == 40)
+    store.starts.clear()
+    await stage.start()
+    assert stage.status().expected_s == 40
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
 
 
 async def test_where_nothing_answers_callers_are_not_held_for_ever(make, probe):
