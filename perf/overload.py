@@ -87,7 +87,7 @@ def _stack(predictor_flags: Sequence[str], transformer_flags: Sequence[str]) -> 
             [*predictor_flags, f"--grpc_port={grpc}"],
         )
         in_front = [f"--predictor_host=127.0.0.1:{grpc}", *transformer_flags]
-        yield start("transformer", ["-m", "llm_transformer"], in_front).port
+        yield start("transformer", ["-m", "llm_transformer", "--allow_anonymous"], in_front).port
 
 
 async def _measure(name: str, port: int, load: float, seconds: float, seed: int) -> Sample:

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from contextlib import AsyncExitStack
 
 import kserve
 import uvloop
@@ -38,19 +39,17 @@ async def run(settings: TransformerSettings) -> None:
         tls=settings.predictor_use_ssl,
         stall_s=settings.stream_stall_s,
     )
-    forward = assembly.forward_stage(settings, predictor)
-    try:
-        async with (
-            stages.shared_store(settings) as store,
-            stages.protection(settings, forward, store) as protection,
-        ):
-            service = TransformerService(
-                settings, forward, life, auth=protection.auth, limits=protection.limits
-            )
-            await _serve(settings, service, life)
-    finally:
-        await forward.close()
-        await predictor.close()
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(predictor.close)
+        store = await stack.enter_async_context(stages.shared_store(settings))
+        forward = assembly.forward_stage(settings, predictor, store)
+        stack.push_async_callback(forward.close)
+        await forward.start()
+        protection = await stack.enter_async_context(stages.protection(settings, forward, store))
+        service = TransformerService(
+            settings, forward, life, auth=protection.auth, limits=protection.limits
+        )
+        await _serve(settings, service, life)
 
 
 async def _serve(

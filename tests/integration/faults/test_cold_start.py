@@ -8,6 +8,8 @@ import pytest
 from fixed_predictor import answer
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from tests.redis_servers import RedisServer
+
 from .requests import STREAMS, Client, infer_message, stub, told_text
 from .servers import MODEL, Server
 
@@ -90,6 +92,28 @@ async def test_while_a_predictor_loads_each_caller_is_told_how_long_it_takes(
     assert 1 <= int(again.headers["retry-after"]) <= measured + 1
     status = (await client.get(STATUS)).json()
     assert status["expected_s"] == pytest.approx(measured, rel=0.01)
+
+
+async def test_a_new_transformer_expects_what_another_has_measured(
+    start_predictor: StartPredictor,
+    start_transformer: StartTransformer,
+    client_of: ClientOf,
+    redis_server: RedisServer,
+    free_ports: Callable[[int], list[int]],
+) -> None:
+    (port,) = free_ports(1)
+    target, shared = f"127.0.0.1:{port}", f"--redis_url={redis_server.url}"
+    first = start_transformer(target, shared, "--unreachable_hold_s=60")
+    held = asyncio.create_task(client_of(first).ask("generate", "Hi", 2))
+    await _until_state(client_of(first), "starting")
+    start_predictor("--start_s=2", grpc=port, ready=False)
+    assert (await held).text == answer("Hi", 2)
+    measured = first.metric("keepwarm_predictor_start_seconds_sum")
+    assert measured > 2
+    first.kill()
+    second = start_transformer(target, shared, "--redis_timeout_s=5")
+    status = (await client_of(second).get(STATUS)).json()
+    assert status["expected_s"] == pytest.approx(measured, abs=0.1)
 
 
 async def test_all_who_wait_are_served_after_one_wake_up_and_streams_hear_comments(

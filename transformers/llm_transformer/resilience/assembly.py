@@ -6,16 +6,18 @@ from llm_transformer.resilience.breaker import BreakerPolicy, CircuitBreaker
 from llm_transformer.resilience.gate import Gate
 from llm_transformer.resilience.limit import ConcurrencyLimit
 from llm_transformer.resilience.retry_budget import RetryBudget
+from llm_transformer.resilience.shared_start_times import SharedStartTimes
 from llm_transformer.resilience.stage import ForwardStage
-from llm_transformer.resilience.start_times import NoStore, StartTimes, StartTimeStore
+from llm_transformer.resilience.start_times import NoStore, StartTimes
 from llm_transformer.resilience.wakeup import Probe, WakePolicy, Wakeup
 from llm_transformer.settings import TransformerSettings
+from llm_transformer.store import Store
 
 
 def forward_stage(
     settings: TransformerSettings,
     predictor: PredictorClient,
-    store: StartTimeStore | None = None,
+    store: Store | None = None,
 ) -> ForwardStage:
     """The stage in front of `predictor`; `store` keeps its start times beyond the process."""
 
@@ -32,7 +34,7 @@ def forward_stage(
             most_held=settings.queue_most,
         ),
         StartTimes(settings.expected_start_s),
-        store or NoStore(),
+        SharedStartTimes(store, settings.model_name) if store else NoStore(),
     )
     gate = Gate(
         BacklogPolicy(
