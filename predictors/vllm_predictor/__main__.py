@@ -3,15 +3,22 @@
 import signal
 import sys
 
+HELP = {"-h", "--help"}
+
 
 def main() -> None:
     """The command."""
     # As PID 1 of a container a process without a handler does not get SIGTERM at all, and the
     # imports below take seconds.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    from vllm_predictor.early_process import EarlyProcess
+
+    early = EarlyProcess()
+    if not HELP & set(sys.argv):
+        early.begin()
     from vllm_predictor import server
 
-    server.main()
+    server.main(early)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from vllm.outputs import CompletionOutput
 from vllm.platforms import current_platform
 from vllm.renderers.params import ChatParams
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+from vllm.v1.engine import utils as engine_processes
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.stats import RequestStateStats
@@ -40,6 +41,7 @@ from openinference.sampling import SamplingParams as Sampling
 from openinference.structured import Kind, StructuredOutputs
 from openinference.tokens import LEAST_LOGPROB, Token
 from vllm_predictor.adapters import Adapter
+from vllm_predictor.early_process import EarlyContext, EarlyProcess
 from vllm_predictor.settings import PredictorSettings
 
 # After this many seconds another try makes sense: prompts in the queue are soon computed.
@@ -234,10 +236,16 @@ class Engine:
         return rendered
 
 
-def build(settings: PredictorSettings, on_config: Callable[[], None]) -> Engine:
+def build(
+    settings: PredictorSettings,
+    on_config: Callable[[], None],
+    *,
+    early: EarlyProcess | None = None,
+) -> Engine:
     """Loads the model; `on_config` is called when vLLM has read the model's configuration.
 
-    Blocks; run it in a thread. Raises what vLLM raises, with its cause in the log.
+    `early` becomes the engine's process. Blocks; run it in a thread. Raises what vLLM raises, with
+    its cause in the log.
     """
     eager, dtype = settings.enforce_eager, settings.dtype
     on_cpu = bool(current_platform.is_cpu())
@@ -261,6 +269,9 @@ def build(settings: PredictorSettings, on_config: Callable[[], None]) -> Engine:
     )
     config = args.create_engine_config()
     on_config()
+    if early is not None:
+        context = EarlyContext(early)
+        engine_processes.get_mp_context = lambda: context
     return Engine(AsyncLLM.from_vllm_config(config))
 
 

@@ -14,6 +14,7 @@ from kserve.model_server import ModelServer, app, parser
 from openinference.server import app as server_app
 from openinference.server import lifecycle
 from vllm_predictor import engine_events
+from vllm_predictor.early_process import EarlyProcess
 from vllm_predictor.service import EngineEnded, PredictorService
 from vllm_predictor.settings import PredictorSettings
 from vllm_predictor.startup import Startup, process_began
@@ -32,10 +33,10 @@ class PredictorModel(kserve.Model):  # type: ignore[misc]  # kserve is not typed
         return await self._service.is_ready()
 
 
-async def run(settings: PredictorSettings, startup: Startup) -> None:
+async def run(settings: PredictorSettings, startup: Startup, early: EarlyProcess) -> None:
     """Serves until a signal, then drains."""
     life = lifecycle.Lifecycle()
-    service = PredictorService(settings, startup, life)
+    service = PredictorService(settings, startup, life, early)
     server = ModelServer(http_port=settings.http_port, workers=1, enable_grpc=False)
     server.register_model(PredictorModel(settings.model_name, service))
     server_app.build(app, service, max_body_bytes=settings.max_body_bytes, openai=False)
@@ -70,16 +71,20 @@ def set_environment(settings: PredictorSettings, folder: Path) -> None:
     engine_events.configure_logging(folder, settings.log_level, settings.engine_log_level)
 
 
-def main() -> None:
-    """Serves until SIGTERM; exits with status 1 when the engine fails to start or dies."""
+def main(early: EarlyProcess) -> None:
+    """Serves until SIGTERM; exits with status 1 when the engine fails to start or dies.
+
+    `early` becomes the engine's process.
+    """
     startup = Startup(process_began())
     settings = PredictorSettings.from_args(sys.argv[1:], parents=[parser])
     if not (settings.model_dir / "config.json").exists():
         sys.exit(f"--model_dir: {settings.model_dir} is not a HuggingFace folder (no config.json)")
     with tempfile.TemporaryDirectory(prefix="keepwarm-") as folder:
         set_environment(settings, Path(folder))
+        early.prepare(settings.model_dir)
         try:
-            status = _serve(settings, startup)
+            status = _serve(settings, startup, early)
         except SystemExit as ended:
             status = ended.code if isinstance(ended.code, int) else 1
         # The engine's process, when the signal came before it was built.
@@ -91,9 +96,9 @@ def main() -> None:
     os._exit(status)
 
 
-def _serve(settings: PredictorSettings, startup: Startup) -> int:
+def _serve(settings: PredictorSettings, startup: Startup, early: EarlyProcess) -> int:
     try:
-        asyncio.run(run(settings, startup))
+        asyncio.run(run(settings, startup, early))
     except* EngineEnded as ended:
         logger.critical("%s; exiting so that it is started anew", ended.exceptions[0])
         status = 1

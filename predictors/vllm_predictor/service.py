@@ -22,6 +22,7 @@ from vllm_predictor.adapter_files import Catalog, parse_fixed
 from vllm_predictor.adapter_metrics import count_request
 from vllm_predictor.adapters import Adapters
 from vllm_predictor.admission import Admission
+from vllm_predictor.early_process import EarlyProcess
 from vllm_predictor.settings import PredictorSettings
 from vllm_predictor.startup import Phase, Startup
 
@@ -42,8 +43,16 @@ class EngineEnded(Exception):
 class PredictorService:
     """An openinference InferenceService over one engine."""
 
-    def __init__(self, settings: PredictorSettings, startup: Startup, lifecycle: Lifecycle) -> None:
+    def __init__(
+        self,
+        settings: PredictorSettings,
+        startup: Startup,
+        lifecycle: Lifecycle,
+        early: EarlyProcess | None = None,
+    ) -> None:
+        """`early` becomes the engine's process; without one vLLM starts its own."""
         self._settings = settings
+        self._early = early
         self._startup = startup
         self._lifecycle = lifecycle
         self._engine: Engine | None = None
@@ -94,7 +103,9 @@ class PredictorService:
                 from vllm_predictor import engine
 
                 entered(Phase.CONFIG)
-                built = engine.build(self._settings, lambda: entered(Phase.ENGINE))
+                built = engine.build(
+                    self._settings, lambda: entered(Phase.ENGINE), early=self._early
+                )
             except Exception as error:  # noqa: BLE001 (raised where the engine is awaited)
                 loop.call_soon_threadsafe(_settle, building, None, error)
             else:

@@ -33,7 +33,7 @@ class FakeEngine:
         self.shut_down = False
         self.calls = []
 
-    def build(self, settings, on_config):
+    def build(self, settings, on_config, *, early=None):
         on_config()
         assert self.may_load.wait(30)
         return self
@@ -202,7 +202,7 @@ async def test_an_engine_that_dies_ends_the_service(service, engine, running):
 
 
 async def test_an_engine_that_does_not_load_ends_the_service(service, engine, monkeypatch):
-    def build(settings, on_config):
+    def build(settings, on_config, *, early=None):
         raise ValueError("no such weights")
 
     monkeypatch.setattr(vllm_predictor, "engine", SimpleNamespace(build=build), raising=False)

@@ -1,0 +1,185 @@
+"""The engine's process, begun with ours: both import vLLM at the same time instead of in turn.
+
+vLLM starts its engine's process when the front end has imported everything and read the model's
+configuration, and that process then imports all of it again. Ours begins first, imports what the
+engine needs, opens the GPU and brings the weights into the page cache, and then waits for the call
+that vLLM would have begun it with. It is an ordinary child in every other way: vLLM watches and
+ends it as its own.
+"""
+
+import atexit
+import contextlib
+import importlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing import get_context, process
+from multiprocessing.context import SpawnContext, SpawnProcess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+WEIGHT_FILES: Final = "*.safetensors"
+# What vLLM's engine process imports on its way to a loaded model.
+MODULES: Final = (
+    "torch",
+    "vllm.v1.engine.core",
+    "vllm.v1.executor.uniproc_executor",
+    "vllm.model_executor.model_loader",
+    "vllm.model_executor.models.llama",
+    "vllm.compilation.backends",
+)
+GPU_MODULES: Final = ("vllm.v1.worker.gpu_worker", "vllm.v1.attention.backends.flash_attn")
+_CHUNK_BYTES: Final = 16 * 2**20
+
+
+class EarlyProcess(SpawnProcess):
+    """A child that is begun once by `begin` and given its work by `start`."""
+
+    def __init__(self, first: Sequence[str] = ("torch",), then: Sequence[str] = MODULES) -> None:
+        """Imports the modules `first` before it knows the settings, `then` after."""
+        receiving, self._calls = get_context("spawn").Pipe(duplex=False)
+        super().__init__(target=_wait_for_work, args=(receiving, first, then), name="EngineCore")
+        self._receiving = receiving
+        self._work: tuple[Callable[..., None], tuple[Any, ...], Mapping[str, Any]] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What the child gets: not our end of the pipe, or it would never see that we are gone."""
+        return {k: v for k, v in self.__dict__.items() if k not in {"_calls", "_receiving"}}
+
+    def begin(self) -> None:
+        """Starts the process; it imports torch and waits for `prepare`."""
+        super().start()
+        # multiprocessing waits at the exit for children that are not its daemons.
+        atexit.register(self.abandon)
+        # The child's end: else its reader would never see that we are gone.
+        self._receiving.close()
+
+    def prepare(self, weights: Path) -> None:
+        """Hands over this process's environment, after which vLLM is imported and `weights` read.
+
+        A child that has ended is left to be found by whoever started it.
+        """
+        with contextlib.suppress(BrokenPipeError):
+            self._calls.send((dict(os.environ), str(weights)))
+
+    def give(
+        self, target: Callable[..., None], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> None:
+        """Sets what `start` lets the process do."""
+        self._work = (target, args, kwargs)
+
+    def start(self) -> None:
+        """Lets the process do what was given to it, with the environment as it is now."""
+        assert self._work is not None, "nothing was given to this process"
+        with contextlib.suppress(BrokenPipeError):
+            self._calls.send((dict(os.environ), *self._work))
+        self._calls.close()
+        self._work = None
+        atexit.unregister(self.abandon)
+
+    def abandon(self) -> None:
+        """Ends the process; for one that was given no work."""
+        self.kill()
+
+
+class EarlyContext(SpawnContext):
+    """A multiprocessing context whose first process is one that has begun already."""
+
+    def __init__(self, early: EarlyProcess) -> None:
+        self._early: EarlyProcess | None = early
+
+    def Process(  # type: ignore[override]  # noqa: N802 (multiprocessing's name)
+        self,
+        group: None = None,
+        target: Callable[..., None] | None = None,
+        name: str | None = None,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        daemon: bool | None = None,
+    ) -> SpawnProcess:
+        """The process begun early, the first time; new ones after that."""
+        early, self._early = self._early, None
+        if early is None or target is None or not early.is_alive():
+            return SpawnProcess(group, target, name, args, dict(kwargs or {}), daemon=daemon)
+        early.name = name or early.name
+        early.give(target, args, kwargs or {})
+        return early
+
+
+def _wait_for_work(
+    calls: "Connection[Any, Any]", first: Sequence[str], then: Sequence[str]
+) -> None:
+    """The child: imports, then does what it is told; ends when the parent is gone."""
+    # Ctrl-C is the parent's to answer; vLLM sets handlers of its own.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _import(first)
+    try:
+        environment, weights = calls.recv()
+    except EOFError:
+        return
+    _become(environment)
+    threading.Thread(target=_read_weights, args=(Path(weights),), daemon=True).start()
+    _import(then)
+    if has_gpu := _has_gpu():
+        _open_gpu()
+    try:
+        environment, target, args, kwargs = calls.recv()
+    except EOFError:
+        return
+    calls.close()
+    _become(environment)
+    if not has_gpu:
+        # On a CPU vLLM computes in a child of the engine's process: a fork need not import again.
+        os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
+    _set_threads()
+    process.current_process().name = "EngineCore"
+    target(*args, **kwargs)
+
+
+def _become(environment: Mapping[str, str]) -> None:
+    for name in set(os.environ) - set(environment):
+        del os.environ[name]
+    os.environ.update(environment)
+
+
+def _set_threads() -> None:
+    """Obeys OMP_NUM_THREADS, which vLLM sets for its child and torch reads when imported."""
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    torch = sys.modules.get("torch")
+    if torch is not None and threads.isdecimal() and int(threads) > 0:
+        torch.set_num_threads(int(threads))
+
+
+def _import(modules: Sequence[str]) -> None:
+    for name in modules:
+        importlib.import_module(name)
+
+
+def _has_gpu() -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.cuda.is_available()
+
+
+def _open_gpu() -> None:
+    """Makes the CUDA context, a second or more, while the parent still reads the configuration."""
+    import torch
+
+    _import(GPU_MODULES)
+    torch.cuda.set_device(0)
+    torch.zeros(1, device="cuda")
+
+
+def _read_weights(folder: Path) -> None:
+    """Brings the weights into the page cache, so that loading them does not wait for the disk."""
+    buffer = bytearray(_CHUNK_BYTES)
+    with contextlib.suppress(OSError):
+        for path in sorted(folder.glob(WEIGHT_FILES)):
+            with path.open("rb", buffering=0) as file:
+                while file.readinto(buffer):
+                    pass
