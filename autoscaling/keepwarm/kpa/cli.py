@@ -12,6 +12,8 @@ import typer
 
 from keepwarm.kpa.config import AutoscalerConfig
 from keepwarm.kpa.errors import InputError
+from keepwarm.kpa.fast import compile_first
+from keepwarm.kpa.fast_core import FAST
 from keepwarm.kpa.manifest import config_of, policy_of
 from keepwarm.kpa.model import Pods, Requests, Result, Verdict
 from keepwarm.kpa.simulate import simulate as run_policies
@@ -22,6 +24,10 @@ from keepwarm.traces.errors import TraceError
 from keepwarm.traces.histogram import duration_s
 
 app = typer.Typer(no_args_is_help=True, help="The twin of Knative's autoscaler.")
+
+
+def _aside(sentence: str) -> None:
+    typer.echo(f"keepwarm kpa: {sentence}", err=True)
 
 
 @contextmanager
@@ -38,10 +44,10 @@ def told(command: str) -> Iterator[None]:
 def verify(
     folder: Annotated[Path, typer.Argument(help="Recordings: *.json or *.json.gz.")],
 ) -> None:
-    """Replay recordings of Knative's autoscaler and tell every row that differs."""
+    """Replay recordings of Knative's autoscaler through both engines; tell what differs."""
     compared = matched = 0
     with told("verify"):
-        for tally in verify_folder(folder, [REFERENCE]):
+        for tally in verify_folder(folder, [REFERENCE, FAST]):
             compared += tally.compared
             matched += tally.matched
             name = tally.path.relative_to(folder)
@@ -83,6 +89,7 @@ def simulate(
             service = np.full(len(log), duration_s(service_time))
         requests = Requests(log.arrival_s, service, log.duration_s)
         pods = Pods(tuple(duration_s(text) for text in cold_start))
+        compile_first(_aside)
         result = next(run_policies([policy], requests, pods))
     typer.echo(json.dumps(as_dict(result)) if as_json else report(result))
 

@@ -227,6 +227,16 @@ class Phases:
     activator_s: float = 0.1
     queue_proxy_s: float = 0.0
 
+    def __post_init__(self) -> None:
+        for name, period in (
+            ("tick_s", 2),
+            ("scrape_s", 1),
+            ("activator_s", 1),
+            ("queue_proxy_s", 1),
+        ):
+            if not 0 <= getattr(self, name) < period:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be in [0, {period}).")
+
 
 class Verdict(IntEnum):
     """How a request met the pods when it came."""

@@ -180,11 +180,11 @@ class RequestLoop:
             return
         ready = self._ready
         if ready and self._policy.target_burst_capacity != -1:
-            self._twin.record(
-                now // MICROSECONDS,
-                sum(pod.report.concurrency for pod in ready),
-                float(sum(pod.report.arrivals for pod in ready)),
-            )
+            concurrency = 0.0
+            for pod in ready:  # one after the other: from Python 3.12 on sum() rounds otherwise
+                concurrency += pod.report.concurrency
+            arrivals = sum(pod.report.arrivals for pod in ready)
+            self._twin.record(now // MICROSECONDS, concurrency, float(arrivals))
 
     def _on_cut(self, now: int, _: int) -> None:
         self._at(now + MICROSECONDS, Due.CUT)

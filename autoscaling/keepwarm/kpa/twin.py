@@ -15,8 +15,11 @@ from keepwarm.kpa.revision import Active, Revision
 class ScalerCore(Protocol):
     """Windows and decider; `desired` and `excess_burst` are the latest valid ones."""
 
-    desired: int
-    excess_burst: int
+    @property
+    def desired(self) -> int: ...
+
+    @property
+    def excess_burst(self) -> int: ...
 
     def start_collecting(self) -> None:
         """The windows begin to exist; what came before is lost."""
@@ -38,13 +41,25 @@ class RevisionCore(Protocol):
     """The reconciler and the ServerlessService."""
 
     policy: Policy
-    replicas: int
-    active: Active
-    initialized: bool
-    serving: bool
-    activators: int
-    want: int
     probe_delay_us: int
+
+    @property
+    def replicas(self) -> int: ...
+
+    @property
+    def active(self) -> Active: ...
+
+    @property
+    def initialized(self) -> bool: ...
+
+    @property
+    def serving(self) -> bool: ...
+
+    @property
+    def activators(self) -> int: ...
+
+    @property
+    def want(self) -> int: ...
 
     def begin(self, now_us: int) -> None:
         """The first reconcile, before there is a ServerlessService."""

@@ -74,6 +74,8 @@ def test_verify_prints_rows_compared_and_matched(tmp_path, oracle):
     result = run("verify", tmp_path)
     assert result.exit_code == 0
     assert f"{name}  reference  1511 of 1511 rows match" in result.output
+    assert f"{name}  fast  1511 of 1511 rows match" in result.output
+    assert result.output.endswith("3022 of 3022 rows match\n")
 
 
 def test_verify_ends_with_1_and_the_first_mismatch(tmp_path, oracle):
@@ -97,6 +99,6 @@ def test_simulate_prints_the_replicas_and_what_requests_met(tmp_path):
     assert "no service times" in refused.output
     result = run(*options, "--cold-start", "20s", "--service-time", "2s", "--json")
     assert result.exit_code == 0
-    told = json.loads(result.output)
+    told = json.loads(result.stdout)
     assert told["requests"] == 2
     assert told["pods_started"] >= 1

@@ -5,16 +5,20 @@ import json
 import pytest
 
 from keepwarm.kpa import InputError, recording, tables
+from keepwarm.kpa.fast_core import FAST
 from keepwarm.kpa.twin import REFERENCE
 from keepwarm.kpa.verify import verify
 
 
-def test_the_reference_engine_matches_every_recorded_row(oracle):
-    tallies = list(verify(oracle, [REFERENCE]))
+def test_both_engines_match_every_recorded_row(oracle):
+    tallies = list(verify(oracle, [REFERENCE, FAST]))
     assert [t.mismatch for t in tallies if t.mismatch] == []
-    assert sum(t.matched for t in tallies if t.engine == "reference") == 226_700
-    assert sum(t.matched for t in tallies if t.engine == "tables") == 1_159
-    assert len(tallies) == 103
+    rows = {
+        engine: sum(t.matched for t in tallies if t.engine == engine)
+        for engine in ("reference", "fast", "tables")
+    }
+    assert rows == {"reference": 226_700, "fast": 226_700, "tables": 1_159}
+    assert len(tallies) == 203
 
 
 def test_a_changed_row_is_found_and_told_with_both_values(tmp_path, oracle):

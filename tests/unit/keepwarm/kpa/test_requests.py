@@ -7,12 +7,12 @@ from keepwarm.kpa import MinScaleSchedule, Outcome, Pods, Policy, Requests, Verd
 from keepwarm.kpa.simulate import simulate
 
 
-@pytest.fixture
-def run():
+@pytest.fixture(params=["fast", "reference"])
+def run(request):
     def run(policy, arrival, service, duration, pods=None):
         requests = Requests(arrival, np.broadcast_to(service, np.shape(arrival)), duration)
         pods = pods or Pods((20.0,))
-        return next(simulate([policy], requests, pods))
+        return next(simulate([policy], requests, pods, engine=request.param))
 
     return run
 
