@@ -80,7 +80,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _on_signal, lifecycle, number)
-    rest = _UvicornServer(
+    rest = QuietUvicorn(
         uvicorn.Config(
             app,
             host=settings.host,
@@ -145,7 +145,7 @@ async def _run(background: Callable[[], Awaitable[None]] | None, lifecycle: Life
             raise
 
 
-class _UvicornServer(uvicorn.Server):
+class QuietUvicorn(uvicorn.Server):
     """Uvicorn without its signal handlers: ours decide when it ends."""
 
     @contextlib.contextmanager
