@@ -80,7 +80,8 @@ class Reply:
     sets after its first chunk comes too late there, on gRPC as trailing metadata. `weights_id`
     names what answered: weights, adapter and chat template together; None is not known. `note` says
     what is waited for, `queued_s` how long the request waited in the engine's queue, in seconds.
-    `cached` is set before the first chunk or error where there is a cache. `sent` says that the
+    `cached` is set before the first chunk or error where there is a cache, and holds at the end:
+    who follows another request's work stands for it when that one leaves. `sent` says that the
     predictor has been called, so that it may have worked.
     """
 

@@ -9,6 +9,7 @@ import uvloop
 from kserve.model_server import ModelServer, app, parser
 
 from llm_transformer import stages
+from llm_transformer.cache.assembly import cached_forward
 from llm_transformer.predictor_client import PredictorClient
 from llm_transformer.resilience import assembly
 from llm_transformer.service import TransformerService
@@ -45,9 +46,10 @@ async def run(settings: TransformerSettings) -> None:
         forward = assembly.forward_stage(settings, predictor, store)
         stack.push_async_callback(forward.close)
         await forward.start()
-        protection = await stack.enter_async_context(stages.protection(settings, forward, store))
+        cached = await stack.enter_async_context(cached_forward(settings, forward, store))
+        protection = await stack.enter_async_context(stages.protection(settings, cached, store))
         service = TransformerService(
-            settings, forward, life, auth=protection.auth, limits=protection.limits
+            settings, cached, life, auth=protection.auth, limits=protection.limits
         )
         await _serve(settings, service, life)
 

@@ -1,8 +1,8 @@
 """The transformer's settings."""
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from openinference.server.settings import LIST, ServerSettings
 
@@ -122,6 +122,7 @@ class TransformerSettings(ServerSettings):
         description="Redis shared by the replicas (docs/redis.md): redis://HOST, "
         "redis+sentinel://HOST,HOST/MASTER or redis+cluster://HOST,HOST; rediss for TLS. It may "
         "hold a password, so set the variable rather than the flag.",
+        repr=False,
     )
     redis_timeout_s: float = Field(
         0.05,
@@ -139,6 +140,54 @@ class TransformerSettings(ServerSettings):
         "the stream ends with an error.",
         gt=0,
     )
+    cache: Literal["tenant", "shared", "off"] = Field(
+        "tenant",
+        description="Whom a kept answer is for: its own tenant, or shared by all; off keeps none.",
+    )
+    cache_bytes: int = Field(
+        64 * 2**20,
+        description="Memory, in bytes, for kept answers in this process.",
+        ge=2**20,
+    )
+    cache_record_bytes: int = Field(
+        2**20, description="Largest answer that is kept, in bytes.", ge=1024, le=2**26
+    )
+    cache_ttl_least_s: float = Field(
+        300.0,
+        description="Shortest life of a kept answer, in seconds; each is drawn between this and "
+        "--cache_ttl_most_s.",
+        gt=0,
+        le=3600,
+    )
+    cache_ttl_most_s: float = Field(
+        600.0, description="Longest life of a kept answer, in seconds.", gt=0, le=3600
+    )
+    cache_negative_ttl_s: float = Field(
+        60.0,
+        description="Life, in seconds, of a kept error that the same request always gets; 0 keeps "
+        "none.",
+        ge=0,
+        le=3600,
+    )
+    cache_lease_s: float = Field(
+        3.0,
+        description="Time, in seconds, after which the other replicas stop waiting for the answer "
+        "of one that has died.",
+        ge=0.3,
+        le=60,
+    )
+    cache_weights_id: str | None = Field(
+        None,
+        description="Weights id to assume of a predictor that tells none; without one its answers "
+        "are not kept. Change it with the model.",
+        pattern=r"^[\x21-\x7e]{1,128}$",
+    )
+
+    @model_validator(mode="after")
+    def _lives_are_ordered(self) -> Self:
+        if self.cache_ttl_least_s > self.cache_ttl_most_s:
+            raise ValueError("--cache_ttl_least_s must be at most --cache_ttl_most_s")
+        return self
 
     @property
     def predictor_target(self) -> str:

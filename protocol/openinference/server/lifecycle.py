@@ -30,8 +30,6 @@ logger = logging.getLogger("openinference.server")
 
 READINESS_PERIOD_S = 1.0
 DRAIN_POLL_S = 0.05
-# Longer than the idle timeout of proxies, which else meet a closed connection.
-KEEP_ALIVE_S = 65
 # For the last answers to reach their readers.
 FLUSH_S = 0.5
 # Python's own default looks for garbage cycles after 700 new objects, which is every few requests.
@@ -80,7 +78,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _on_signal, lifecycle, number)
-    rest = QuietUvicorn(
+    rest = _UvicornServer(
         uvicorn.Config(
             app,
             host=settings.host,
@@ -89,7 +87,8 @@ async def serve(
             ws="none",
             log_config=None,
             access_log=False,
-            timeout_keep_alive=KEEP_ALIVE_S,
+            # Longer than the idle timeout of proxies, which else meet a closed connection.
+            timeout_keep_alive=65,
             timeout_graceful_shutdown=None,
             lifespan="off",
             server_header=False,
@@ -145,7 +144,7 @@ async def _run(background: Callable[[], Awaitable[None]] | None, lifecycle: Life
             raise
 
 
-class QuietUvicorn(uvicorn.Server):
+class _UvicornServer(uvicorn.Server):
     """Uvicorn without its signal handlers: ours decide when it ends."""
 
     @contextlib.contextmanager

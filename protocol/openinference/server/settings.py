@@ -4,8 +4,7 @@ import argparse
 import copy
 import sys
 from collections.abc import Sequence
-from types import NoneType
-from typing import Any, ClassVar, Self, get_args
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
@@ -105,7 +104,19 @@ class ServerSettings(BaseSettings):
         try:
             return cls(**{name: given[name] for name in given if name in cls.model_fields})
         except ValidationError as error:
-            parser.error("; ".join(_sentence(problem) for problem in error.errors()))
+            parser.error("; ".join(cls._sentence(problem) for problem in error.errors()))
+
+    @classmethod
+    def _sentence(cls, problem: ErrorDetails) -> str:
+        if not problem["loc"]:
+            return problem["msg"].removeprefix("Value error, ")
+        name = str(problem["loc"][0])
+        if problem["type"] == "missing":
+            return f"--{name} is required"
+        # A field without repr holds a secret.
+        field = cls.model_fields.get(name)
+        got = f" (got {problem['input']!r:.60})" if field is None or field.repr else ""
+        return f"--{name}: {problem['msg']}{got}"
 
     @classmethod
     def parser(cls, parents: Sequence[argparse.ArgumentParser] = ()) -> argparse.ArgumentParser:
@@ -145,15 +156,6 @@ class ServerSettings(BaseSettings):
         return "\n".join(["| flag | type | default | |", "|---|---|---|---|", *rows])
 
 
-def _sentence(problem: ErrorDetails) -> str:
-    if not problem["loc"]:
-        return problem["msg"].removeprefix("Value error, ")
-    flag = f"--{'.'.join(str(part) for part in problem['loc'])}"
-    if problem["type"] == "missing":
-        return f"{flag} is required"
-    return f"{flag}: {problem['msg']} (got {problem['input']!r:.60})"
-
-
 def _action(annotation: Any) -> dict[str, Any]:
     """A boolean flag may stand alone: `--flag` is `--flag true`. A list's flag is repeatable."""
     if annotation in (bool, bool | None):
@@ -164,7 +166,4 @@ def _action(annotation: Any) -> dict[str, Any]:
 def _metavar(annotation: Any) -> str:
     if annotation == LIST:
         return "STR, REPEATABLE"
-    kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
-    if len(kinds) == 1 and NoneType in get_args(annotation):
-        (annotation,) = kinds
-    return str(getattr(annotation, "__name__", annotation)).upper()
+    return str(getattr(annotation, "__name__", annotation)).upper().replace(" | NONE", "")

@@ -43,12 +43,21 @@ def test_the_port_of_the_predictor_follows_from_tls_unless_given(args, target):
             "--predictor_protocol: Input should be",
         ),
         (["--predictor_host=p", "--predictor_request_timeout_seconds=0"], "greater than 0"),
+        (
+            ["--predictor_host=p", "--cache_ttl_least_s=601"],
+            "error: --cache_ttl_least_s must be at most --cache_ttl_most_s\n",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_by_name(args, told, capsys):
     with pytest.raises(SystemExit):
         _settings(*args)
     assert told in capsys.readouterr().err
+
+
+def test_the_password_of_redis_is_not_told():
+    settings = _settings("--predictor_host=p", "--redis_url=redis://:hush@r")
+    assert "hush" not in repr(settings)
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,11 @@ class ForwardStage:
         """Ends what runs beside the requests."""
         await self._wakeup.close()
 
+    async def awake(self, context: RequestContext) -> None:
+        """Returns when the predictor is there; raises as `generate` does before it calls."""
+        if not self._wakeup.is_awake(asyncio.get_running_loop().time()):
+            await self._wakeup.wait(context)
+
     def status(self) -> ModelStatus:
         """The predictor's status as far as it is known; asks nobody."""
         return self._wakeup.status(asyncio.get_running_loop().time())

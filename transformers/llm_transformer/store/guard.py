@@ -38,6 +38,7 @@ class Store:
         self.client = client
         self._name = name
         self._timeout_s = timeout_s
+        self._closed = False
         self._slots = asyncio.Semaphore(connections)
         self._circuits: dict[str, Circuit] = {}
         self._probers: set[asyncio.Task[None]] = set()
@@ -90,6 +91,7 @@ class Store:
 
     async def close(self) -> None:
         """Ends the probes and the connections."""
+        self._closed = True
         for prober in self._probers:
             prober.cancel()
         await asyncio.gather(*self._probers, return_exceptions=True)
@@ -135,7 +137,8 @@ class Store:
         prober.add_done_callback(self._probers.discard)
 
     async def _probe_until_well(self, circuit: Circuit) -> None:
-        while circuit.is_open:
+        # redis-py may swallow the cancellation of a probe.
+        while circuit.is_open and not self._closed:
             # Not all replicas at once.
             await asyncio.sleep(circuit.probe_s * random.uniform(0.5, 1.5))  # noqa: S311
             if await self._probe(circuit):

@@ -1,0 +1,48 @@
+"""Which requests are the same: one digest for all that must get the same answer.
+
+Two requests are the same when the engine would be asked the same, whatever protocol they came by:
+defaults are resolved, and what changes nothing (streaming, request id, deadline, and at temperature
+0 whatever only shapes chance) is not in it. The weights that answer are not in it either: they are
+known only afterwards, and stand beside the digest wherever an answer is kept.
+"""
+
+import dataclasses
+import hashlib
+from operator import attrgetter
+from typing import Any, Final
+
+import orjson
+
+from openinference.generation import GenerationRequest
+from openinference.sampling import SamplingParams
+from openinference.text_tensors import UNBOUNDED
+
+# Part of the digest and of every name in Redis: a change of either form leaves the old behind.
+SCHEMA: Final = 1
+DIGEST_BYTES: Final = 20
+
+_NAMES: Final = tuple(field.name for field in dataclasses.fields(SamplingParams))
+_values: Final = attrgetter(*_NAMES)
+_AT: Final = {name: position for position, name in enumerate(_NAMES)}
+_DEFAULTS: Final = _values(SamplingParams())
+# At temperature 0 the likeliest token is taken: nothing is drawn, and nothing to draw from is cut.
+_OF_CHANCE: Final = tuple(_AT[name] for name in ("seed", "top_p", "top_k", "min_p"))
+
+
+def digest_of(request: GenerationRequest, scope: str | None) -> bytes:
+    """The request's digest; `scope` is the tenant that the answer is for, None for everybody."""
+    values: list[Any] = list(_values(request.sampling))
+    if request.sampling.max_tokens is None:
+        values[_AT["max_tokens"]] = UNBOUNDED
+    if request.sampling.temperature == 0:
+        # Also what was -0.0, which is another text.
+        values[_AT["temperature"]] = 0.0
+        for position in _OF_CHANCE:
+            values[position] = _DEFAULTS[position]
+    elif request.sampling.top_k < 0:
+        values[_AT["top_k"]] = _DEFAULTS[_AT["top_k"]]
+    prompts = [p if isinstance(p, str) else p.messages for p in request.prompts]
+    canonical = orjson.dumps(
+        [SCHEMA, scope, request.model, prompts, values], option=orjson.OPT_SORT_KEYS
+    )
+    return hashlib.blake2b(canonical, digest_size=DIGEST_BYTES).digest()

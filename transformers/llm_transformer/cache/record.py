@@ -1,0 +1,230 @@
+"""A kept answer: the chunks of a finished generation, or the error that it will always end in.
+
+It is held packed, as JSON, which takes a tenth of the memory that chunks take; the same bytes go to
+Redis, compressed where that pays, with a checksum. What cannot be read again is not an answer.
+"""
+
+import hashlib
+import struct
+import sys
+import zlib
+from collections.abc import Sequence
+from typing import Any, Final
+
+import orjson
+
+from openinference import errors, tokens
+from openinference.errors import ServingError
+from openinference.generation import Chunk, FinishReason, GenerationRequest, Usage
+
+# Errors that the same request to the same weights always gets. Not NotFound: adapters come and go.
+DETERMINISTIC: Final[dict[str, type[ServingError]]] = {
+    kind.__name__: kind
+    for kind in (errors.InvalidInput, errors.PayloadTooLarge, errors.Unsupported)
+}
+
+_HEAD: Final = struct.Struct(">3sBI")
+_MAGIC: Final = b"kw1"
+_PLAIN, _DEFLATED = 0, 1
+# Below this a network packet is saved at best.
+_WORTH_COMPRESSING: Final = 1024
+_WORTH_KEEPING: Final = 0.9
+# What a record's place in the table, its numbers and its etag take, bytes.
+_PLACE_BYTES: Final = 600
+_NUMBERS_BYTES: Final = 64
+
+
+class Broken(Exception):
+    """Bytes that are no record."""
+
+
+class Record:
+    """An answer that may be given again until `expires_at` (seconds on the monotonic clock).
+
+    `etag` is a weak validator of the contents.
+    """
+
+    __slots__ = (
+        "_choices",
+        "_packed",
+        "_whole",
+        "completion_tokens",
+        "error",
+        "etag",
+        "made_at",
+        "prompt_tokens",
+        "size",
+        "ttl_s",
+        "weights_id",
+    )
+
+    def __init__(self, packed: bytes, *, made_at: float) -> None:
+        """Raises Broken for what `answer` or `failure` has not packed."""
+        try:
+            content = orjson.loads(packed)
+            self.weights_id: str = content["weights"]
+            self.ttl_s = float(content["ttl"])
+            self._choices = int(content["n"])
+            chunks = [_chunk(values) for values in _list(content["chunks"])]
+            failure = content["error"]
+            self.error = None if failure is None else DETERMINISTIC[failure[0]](failure[1])
+        except (ValueError, KeyError, TypeError, errors.InternalError) as error:
+            raise Broken from error
+        usage = Usage(self._choices)
+        for chunk in chunks:
+            usage.add(chunk)
+        self.prompt_tokens = usage.prompt_tokens
+        self.completion_tokens = usage.completion_tokens
+        whole = _whole(chunks)
+        has_tokens = any(chunk.tokens for chunk in chunks)
+        # Texts of whole sequences are not kept twice; log probabilities are many objects, and stay
+        # packed. The copy is because orjson's own bytes may take several times their length.
+        self._whole = None if has_tokens else whole
+        plain = not has_tokens and len(whole) == len(chunks)
+        self._packed = None if plain else bytes(memoryview(packed))
+        self.made_at = made_at
+        self.etag = _etag(self.weights_id, whole)
+        self.size = (
+            _PLACE_BYTES
+            + (0 if self._packed is None else sys.getsizeof(self._packed))
+            + sum(
+                sys.getsizeof(c) + sys.getsizeof(c.text) + _NUMBERS_BYTES for c in self._whole or ()
+            )
+        )
+
+    @property
+    def expires_at(self) -> float:
+        """When it may no longer be given."""
+        return self.made_at + self.ttl_s
+
+    def age_s(self, now: float) -> float:
+        """Seconds since it was made."""
+        return max(0.0, now - self.made_at)
+
+    def packed(self) -> bytes:
+        """The bytes that it was made from, or others that make the same."""
+        if self._packed is not None:
+            return self._packed
+        assert self._whole is not None, "what is not packed is whole"
+        error = None if self.error is None else (type(self.error).__name__, self.error.message)
+        return _pack(self.weights_id, self.ttl_s, self._choices, self._whole, error)
+
+    def chunks(self, *, stream: bool) -> Sequence[Chunk]:
+        """The chunks as they once came; with `stream` false one last chunk for each sequence."""
+        if self._whole is not None and (not stream or self._packed is None):
+            return self._whole
+        assert self._packed is not None, "what is not whole is packed"
+        chunks = [_chunk(values) for values in orjson.loads(self._packed)["chunks"]]
+        return chunks if stream else _whole(chunks)
+
+
+def answer(
+    request: GenerationRequest, chunks: Sequence[Chunk], *, weights_id: str, ttl_s: float
+) -> bytes | None:
+    """`chunks` packed; None unless they are the whole answer to `request`."""
+    ended = sorted(chunk.index for chunk in chunks if chunk.finish_reason is not None)
+    if ended != list(range(request.sequences)):
+        return None
+    return _pack(weights_id, ttl_s, request.sampling.n, chunks)
+
+
+def failure(error: ServingError, *, weights_id: str, ttl_s: float) -> bytes | None:
+    """`error` packed; None unless the same request always ends in it."""
+    kind = type(error).__name__
+    if DETERMINISTIC.get(kind) is not type(error):
+        return None
+    return _pack(weights_id, ttl_s, 1, (), (kind, error.message))
+
+
+def to_wire(packed: bytes) -> bytes:
+    """A packed record as Redis keeps it: magic, how it is coded, checksum, contents."""
+    coding, body = _PLAIN, packed
+    if len(packed) >= _WORTH_COMPRESSING:
+        deflated = zlib.compress(packed, 1)
+        if len(deflated) < _WORTH_KEEPING * len(packed):
+            coding, body = _DEFLATED, deflated
+    return _HEAD.pack(_MAGIC, coding, zlib.crc32(body)) + body
+
+
+def from_wire(wire: bytes, *, most: int) -> bytes:
+    """The packed record in `wire`, at most `most` bytes; raises Broken."""
+    body = wire[_HEAD.size :]
+    try:
+        magic, coding, checksum = _HEAD.unpack_from(wire)
+        if magic != _MAGIC or coding not in (_PLAIN, _DEFLATED) or checksum != zlib.crc32(body):
+            raise Broken
+        if coding == _DEFLATED:
+            inflater = zlib.decompressobj()
+            body = inflater.decompress(body, most + 1)
+    except (struct.error, zlib.error) as error:
+        raise Broken from error
+    if len(body) > most:
+        raise Broken
+    return body
+
+
+def _pack(
+    weights_id: str,
+    ttl_s: float,
+    choices: int,
+    chunks: Sequence[Chunk],
+    error: tuple[str, str] | None = None,
+) -> bytes:
+    values = [
+        (
+            *(c.index, c.text, c.num_input_tokens, c.num_output_tokens, c.finish_reason),
+            tokens.encode(c.tokens).decode() if c.tokens else None,
+        )
+        for c in chunks
+    ]
+    content = {"weights": weights_id, "ttl": ttl_s, "n": choices, "chunks": values, "error": error}
+    return orjson.dumps(content)
+
+
+def _list(value: Any) -> list[Any]:
+    if type(value) is not list:
+        raise Broken
+    return value
+
+
+def _etag(weights_id: str, whole: Sequence[Chunk]) -> str:
+    """A weak validator: answers that say the same have the same one."""
+    said = orjson.dumps([weights_id, [(c.text, c.finish_reason) for c in whole]])
+    return f'W/"{hashlib.blake2b(said, digest_size=8).hexdigest()}"'
+
+
+def _chunk(values: Any) -> Chunk:
+    index, text, num_input_tokens, num_output_tokens, reason, told = _list(values)
+    if type(text) is not str:
+        raise Broken
+    return Chunk(
+        int(index),
+        text,
+        int(num_input_tokens),
+        int(num_output_tokens),
+        None if reason is None else FinishReason(reason),
+        () if told is None else tokens.decode(told),
+    )
+
+
+def _whole(chunks: Sequence[Chunk]) -> tuple[Chunk, ...]:
+    texts: dict[int, list[str]] = {}
+    told: dict[int, tuple[tokens.Token, ...]] = {}
+    ends: list[Chunk] = []
+    for chunk in chunks:
+        texts.setdefault(chunk.index, []).append(chunk.text)
+        if chunk.tokens:
+            told[chunk.index] = told.get(chunk.index, ()) + chunk.tokens
+        if chunk.finish_reason is not None:
+            ends.append(chunk)
+    return tuple(
+        Chunk(
+            end.index,
+            "".join(texts[end.index]),
+            end.num_input_tokens,
+            end.num_output_tokens,
+            end.finish_reason,
+            told.get(end.index, ()),
+        )
+        for end in sorted(ends, key=lambda end: end.index)
+    )

@@ -1,0 +1,202 @@
+"""The cache stage: a Forward that asks the one behind it only for answers that nobody has.
+
+It looks in process, then in Redis, and else generates once for everybody who asks meanwhile, in
+this process and in the others. A hit reaches neither the predictor nor the activator: it does not
+wake a model, and does not keep one awake.
+"""
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Final, Protocol
+
+from llm_transformer.cache import directives, metrics
+from llm_transformer.cache.directives import Directives
+from llm_transformer.cache.flight import Flight, Seat
+from llm_transformer.cache.flights import Flights
+from llm_transformer.cache.key import digest_of
+from llm_transformer.cache.policy import CachePolicy
+from llm_transformer.cache.record import Record
+from llm_transformer.cache.shelf import Shelf
+from llm_transformer.forward import Forward
+from openinference.context import Cached, Reply, RequestContext
+from openinference.errors import DeadlineExceeded
+from openinference.generation import Chunk, GenerationRequest
+from openinference.messages import ModelState, ModelStatus
+
+_BYPASS: Final = {"x-cache": Cached.BYPASS.value, "cache-control": "no-store"}
+
+
+class Predictor(Forward, Protocol):
+    """What is behind the cache: a Forward whose predictor's start can be waited for."""
+
+    async def awake(self, context: RequestContext) -> None:
+        """Returns when the predictor is there; see ForwardStage."""
+
+
+class CachedForward:
+    """A Forward over another one."""
+
+    def __init__(self, forward: Predictor, policy: CachePolicy, shelf: Shelf) -> None:
+        self._forward = forward
+        self._policy = policy
+        self._shelf = shelf
+        self._flights = Flights(forward, policy, shelf)
+        # To caches downstream: a tenant's answers are for its own only (RFC 9111 5.2.2.7).
+        self._visibility = "private" if policy.by_tenant else "public"
+
+    async def is_ready(self, model: str) -> bool:
+        return await self._forward.is_ready(model)
+
+    def status(self) -> ModelStatus:
+        return self._forward.status()
+
+    async def settled(self) -> None:
+        """Returns when nothing is in flight and nothing still to be written."""
+        await self._flights.settled()
+
+    async def close(self) -> None:
+        """Ends the generations in flight."""
+        await self._flights.close()
+        await self._shelf.weights.close()
+
+    def generate(
+        self, request: GenerationRequest, context: RequestContext
+    ) -> AsyncGenerator[Chunk, None]:
+        """A kept answer's chunks, another request's, or the predictor's.
+
+        Sets `context.reply.cached` and the headers that tell of it. Raises what the predictor
+        answers with; DeadlineExceeded for a caller who wants nothing but what is kept.
+        """
+        asked = directives.parse(context.caller.cache_control)
+        if asked.no_store or not (_is_deterministic(request) or asked.sampled):
+            return self._pass(request, context, asked)
+        digest = digest_of(request, self._policy.scope(context.tenant))
+        kept = self._shelf.look_here(digest, request.model, asked)
+        if kept is None:
+            return self._fly(digest, request, context, asked)
+        return self._replay(kept, "l1", request, context.reply)
+
+    async def _pass(
+        self, request: GenerationRequest, context: RequestContext, asked: Directives
+    ) -> AsyncGenerator[Chunk, None]:
+        """The predictor's chunks, for this caller only."""
+        metrics.BYPASSED.labels("no_store" if asked.no_store else "sampled").inc()
+        context.reply.cached = Cached.BYPASS
+        context.reply.headers.update(_BYPASS)
+        async with aclosing(self._forward.generate(request, context)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+        self._shelf.weights.learn(request.model, context.reply.weights_id)
+        self._shelf.weights.tell_later(request.model, asyncio.get_running_loop().time())
+
+    async def _replay(
+        self, kept: Record, level: str, request: GenerationRequest, reply: Reply
+    ) -> AsyncGenerator[Chunk, None]:
+        self._tell_kept(kept, Cached.HIT, level, reply)
+        if kept.error is not None:
+            raise kept.error.with_traceback(None)
+        for chunk in kept.chunks(stream=request.stream):
+            yield chunk
+
+    async def _fly(
+        self, digest: bytes, request: GenerationRequest, context: RequestContext, asked: Directives
+    ) -> AsyncGenerator[Chunk, None]:
+        """The chunks of a flight: one that is under way, or a new one."""
+        loop = asyncio.get_running_loop()
+        shelf, flights = self._shelf, self._flights
+        await shelf.weights.known(request.model, loop.time())
+        renews = asked.no_cache
+        flight = None if renews else flights.joinable(digest, context.priority)
+        if flight is None and (asked.only_if_cached or not self._is_awake()):
+            kept = None if renews else await shelf.look_shared(digest, request.model, asked)
+            if kept is not None:
+                async with aclosing(self._replay(kept, "l2", request, context.reply)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+                return
+            if asked.only_if_cached:
+                raise DeadlineExceeded("no answer is kept, and only-if-cached asks for no other")
+            # Everybody waits for a start until his own deadline, and is told of it.
+            await self._forward.awake(context)
+        while True:
+            flight = None if renews else flights.joinable(digest, context.priority)
+            if flight is None:
+                flight = flights.start(digest, request, context, renews=renews)
+            seat = flight.enter(context.reply)
+            try:
+                await flight.begun()
+                kept = None if flight.came_by is Cached.MISS else flight.record
+                if kept is None or asked.accepts(kept.age_s(loop.time())):
+                    self._tell(flight, seat)
+                    async with aclosing(flight.follow(seat)) as chunks:
+                        async for chunk in chunks:
+                            yield chunk
+                    self._tell_end(flight, seat)
+                    return
+            finally:
+                flight.leave(seat)
+            # What another replica has kept is older than this caller wants.
+            renews = True
+
+    def _is_awake(self) -> bool:
+        return self._forward.status().state is ModelState.READY
+
+    def _tell(self, flight: Flight, seat: Seat) -> None:
+        """Says how the flight's answer came about."""
+        cached = flight.cached(seat)
+        kept = flight.record
+        if kept is not None and flight.came_by is not Cached.MISS:
+            self._tell_kept(kept, cached, "l2", seat.reply)
+            return
+        seat.reply.cached = cached
+        if cached is Cached.COALESCED:
+            metrics.COALESCED.labels("process").inc()
+        else:
+            metrics.MISSES.inc()
+        life_s = flight.ttl_s if kept is None else kept.ttl_s
+        seat.reply.headers["x-cache"] = cached.value
+        seat.reply.headers["cache-control"] = (
+            "no-store"
+            if flight.failed and kept is None
+            else f"{self._visibility}, max-age={life_s:.0f}"
+        )
+
+    def _tell_end(self, flight: Flight, seat: Seat) -> None:
+        """Adds what is known only now, which for a stream's headers is too late."""
+        kept = flight.record
+        if kept is None:
+            return
+        seat.reply.headers["etag"] = kept.etag
+        if flight.came_by is Cached.MISS and flight.cached(seat) is Cached.COALESCED:
+            _count_saved(kept)
+
+    def _tell_kept(self, kept: Record, cached: Cached, level: str, reply: Reply) -> None:
+        """Says that the answer is a kept one."""
+        reply.cached = cached
+        if cached is Cached.COALESCED:
+            metrics.COALESCED.labels("replica").inc()
+        else:
+            metrics.HITS.labels(level, "answer" if kept.error is None else "error").inc()
+        _count_saved(kept)
+        age_s = kept.age_s(asyncio.get_running_loop().time())
+        # Seconds are whole; together they say when it ends (RFC 9111 4.2), so none is rounded up.
+        reply.headers.update(
+            {
+                "x-cache": cached.value,
+                "age": f"{math.ceil(age_s)}",
+                "etag": kept.etag,
+                "cache-control": f"{self._visibility}, max-age={kept.ttl_s:.0f}",
+            }
+        )
+
+
+def _is_deterministic(request: GenerationRequest) -> bool:
+    """Whether the same request gets the same answer."""
+    return request.sampling.temperature == 0 or request.sampling.seed is not None
+
+
+def _count_saved(kept: Record) -> None:
+    metrics.SAVED_TOKENS.labels("prompt").inc(kept.prompt_tokens)
+    metrics.SAVED_TOKENS.labels("completion").inc(kept.completion_tokens)
