@@ -56,6 +56,14 @@ conformance: .venv/.ready ## Test any V2 server (URL=http://HOST:PORT GRPC_URL=H
 bench: .venv/.ready ## Measure the transformer's overhead beside stock KServe
 	$(BIN)/python perf/hop.py $(ARGS)
 
+.PHONY: overload
+overload: .venv/.ready ## Measure goodput over load, with and without shedding (ARGS="--svg overload.svg")
+	$(BIN)/python perf/overload.py $(ARGS)
+
+.PHONY: chaos
+chaos: .venv/.ready ## Kill and freeze processes at random under load (ARGS="--faults 50 --seed 1")
+	$(BIN)/python tests/chaos $(ARGS)
+
 .PHONY: generate
 generate: .venv/.ready ## Make the gRPC stubs and the reference pages in docs/ anew
 	$(BIN)/python tests/generated.py write

@@ -90,7 +90,7 @@ async def _read(
         reply.ended = True
         return
     rest = b""
-    while size := int(await reader.readline() or b"0", 16):
+    while size := int(await reader.readuntil(b"\r\n"), 16):
         rest += (await reader.readexactly(size + 2))[:-2]
         *events, rest = rest.split(b"\n\n")
         for event in events:

@@ -7,7 +7,7 @@ we use is used here, and a test runs each line against the pinned release.
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -24,6 +24,7 @@ from vllm.outputs import CompletionOutput
 from vllm.platforms import current_platform
 from vllm.renderers.params import ChatParams
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+from vllm.utils.import_utils import import_pynvml
 from vllm.v1.engine import utils as engine_processes
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
@@ -40,9 +41,11 @@ from openinference.generation import (
 from openinference.sampling import SamplingParams as Sampling
 from openinference.structured import Kind, StructuredOutputs
 from openinference.tokens import LEAST_LOGPROB, Token
+from vllm_predictor import baked
 from vllm_predictor.adapters import Adapter
 from vllm_predictor.early_process import EarlyContext, EarlyProcess
 from vllm_predictor.settings import PredictorSettings
+from vllm_predictor.sleep import Level
 
 # After this many seconds another try makes sense: prompts in the queue are soon computed.
 BUSY_RETRY_S = 1.0
@@ -70,12 +73,27 @@ class Engine:
         # Nothing is in flight after a drain; vLLM's default waits 5 s for a process that idles.
         self._llm.shutdown(timeout=SHUTDOWN_S)
 
+    async def sleep(self, level: Level) -> int:
+        """Gives GPU memory back: KV cache and weights; how many bytes of it."""
+        before = _free_gpu_bytes()
+        with _unless_dead():
+            await self._llm.sleep(level=level)
+        return _free_gpu_bytes() - before
+
+    async def wake_up(self, level: Level) -> None:
+        """Takes the memory again; after level 2 the weights are read from disk again."""
+        with _unless_dead():
+            if level == 1:
+                await self._llm.wake_up()
+                return
+            await self._llm.wake_up(tags=["weights"])
+            await self._llm.collective_rpc("reload_weights")
+            await self._llm.wake_up(tags=["kv_cache"])
+
     async def load_adapter(self, adapter: Adapter) -> None:
         """Loads a LoRA adapter; raises Unavailable when the engine is dead, else what vLLM says."""
-        try:
+        with _unless_dead():
             loaded = await self._llm.add_lora(_lora_request(adapter))
-        except EngineDeadError:
-            raise Unavailable("the engine has ended", retry_after_s=BUSY_RETRY_S) from None
         if not loaded:
             raise InternalError
 
@@ -247,6 +265,8 @@ def build(
     `early` becomes the engine's process. Blocks; run it in a thread. Raises what vLLM raises, with
     its cause in the log.
     """
+    if settings.compile_cache is not None:
+        baked.check_device(baked.checked(settings, settings.compile_cache), device())
     eager, dtype = settings.enforce_eager, settings.dtype
     on_cpu = bool(current_platform.is_cpu())
     args = AsyncEngineArgs(
@@ -261,6 +281,11 @@ def build(
         max_num_queued_tokens=settings.max_num_queued_tokens,
         enforce_eager=on_cpu if eager is None else eager,
         gpu_memory_utilization=settings.gpu_memory_utilization,
+        quantization=settings.quantization,
+        load_format=settings.load_format,
+        cudagraph_capture_sizes=[int(size) for size in settings.cuda_graph_sizes] or None,
+        kv_cache_memory_bytes=_bytes(settings.kv_cache_gib),
+        enable_sleep_mode=settings.sleep_mode and not on_cpu,
         enable_lora=settings.serves_adapters,
         max_loras=min(settings.max_adapters, settings.max_adapters_per_batch),
         max_cpu_loras=settings.max_adapters,
@@ -273,6 +298,37 @@ def build(
         context = EarlyContext(early)
         engine_processes.get_mp_context = lambda: context
     return Engine(AsyncLLM.from_vllm_config(config))
+
+
+def device() -> str:
+    """The name of what computes here, as vLLM's platform knows it."""
+    return "cpu" if current_platform.is_cpu() else str(current_platform.get_device_name())
+
+
+@contextlib.contextmanager
+def _unless_dead() -> Iterator[None]:
+    """Turns vLLM's word for an engine that has died into ours."""
+    try:
+        yield
+    except EngineDeadError:
+        raise Unavailable("the engine has ended", retry_after_s=BUSY_RETRY_S) from None
+
+
+def _free_gpu_bytes() -> int:
+    """Asked of the driver: this process has no CUDA context, and 0 without a GPU."""
+    if not current_platform.is_cuda():
+        return 0
+    nvml = import_pynvml()
+    nvml.nvmlInit()
+    try:
+        index = current_platform.device_id_to_physical_device_id(0)
+        return int(nvml.nvmlDeviceGetMemoryInfo(nvml.nvmlDeviceGetHandleByIndex(index)).free)
+    finally:
+        nvml.nvmlShutdown()
+
+
+def _bytes(gib: float | None) -> int | None:
+    return None if gib is None else int(gib * 2**30)
 
 
 def _lora_request(adapter: Adapter) -> LoRARequest:

@@ -21,6 +21,8 @@ _MARKS: Final = {
     "Starting to load model": "weights_begin",
     "Loading weights took": "weights_end",
 }
+# "Available KV cache memory: %s GiB" (v1/worker/gpu_worker.py), the number as text.
+_KV_CACHE: Final = "Available KV cache memory"
 
 
 class EventHandler(logging.Handler):
@@ -33,6 +35,9 @@ class EventHandler(logging.Handler):
             if message.startswith(start):
                 with Path(os.environ[EVENTS_FILE]).open("a") as events:
                     events.write(f"{name} {time.monotonic()}\n")
+        if message.startswith(_KV_CACHE):
+            with Path(os.environ[EVENTS_FILE]).open("a") as events:
+                events.write(f"kv_cache_gib {record.getMessage().split()[-2]}\n")
 
 
 def configure_logging(folder: Path, level: str, engine_level: str) -> None:
@@ -61,7 +66,7 @@ def configure_logging(folder: Path, level: str, engine_level: str) -> None:
 
 
 def events() -> list[tuple[str, float]]:
-    """What has been reported so far: (name, time.monotonic)."""
+    """What has been reported so far: (name, time.monotonic); for kv_cache_gib (name, GiB)."""
     path = Path(os.environ[EVENTS_FILE])
     if not path.exists():
         return []

@@ -13,7 +13,7 @@ from kserve.model_server import ModelServer, app, parser
 
 from openinference.server import app as server_app
 from openinference.server import lifecycle
-from vllm_predictor import engine_events
+from vllm_predictor import baked, engine_events
 from vllm_predictor.early_process import EarlyProcess
 from vllm_predictor.service import EngineEnded, PredictorService
 from vllm_predictor.settings import PredictorSettings
@@ -71,6 +71,16 @@ def set_environment(settings: PredictorSettings, folder: Path) -> None:
     engine_events.configure_logging(folder, settings.log_level, settings.engine_log_level)
 
 
+def with_baked(settings: PredictorSettings, scratch: Path) -> PredictorSettings:
+    """`settings` with what was measured when the compile cache was baked; raises StaleBake."""
+    folder = settings.compile_cache
+    if folder is None:
+        return settings
+    found = baked.checked(settings, folder)
+    baked.set_environment(baked.usable(folder, scratch))
+    return settings.model_copy(update={"kv_cache_gib": settings.kv_cache_gib or found.kv_cache_gib})
+
+
 def main(early: EarlyProcess) -> None:
     """Serves until SIGTERM; exits with status 1 when the engine fails to start or dies.
 
@@ -81,6 +91,10 @@ def main(early: EarlyProcess) -> None:
     if not (settings.model_dir / "config.json").exists():
         sys.exit(f"--model_dir: {settings.model_dir} is not a HuggingFace folder (no config.json)")
     with tempfile.TemporaryDirectory(prefix="keepwarm-") as folder:
+        try:
+            settings = with_baked(settings, Path(folder))
+        except baked.StaleBake as stale:
+            sys.exit(str(stale))
         set_environment(settings, Path(folder))
         early.prepare(settings.model_dir)
         try:

@@ -4,8 +4,8 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,13 +17,14 @@ from openinference.messages import ModelMetadata, ModelState, ModelStatus
 from openinference.sampling import SamplingParams
 from openinference.server.lifecycle import Lifecycle
 from openinference.service import check_model, server_metadata
-from vllm_predictor import engine_events, weights
+from vllm_predictor import admin, engine_events, weights
 from vllm_predictor.adapter_files import Catalog, parse_fixed
 from vllm_predictor.adapter_metrics import count_request
 from vllm_predictor.adapters import Adapters
 from vllm_predictor.admission import Admission
 from vllm_predictor.early_process import EarlyProcess
 from vllm_predictor.settings import PredictorSettings
+from vllm_predictor.sleep import Sleeper
 from vllm_predictor.startup import Phase, Startup
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ logger = logging.getLogger("vllm_predictor")
 POLL_S = 0.2
 # The transformer tells its callers what it has measured; this is for direct callers.
 STARTING_RETRY_S = 10.0
+# The phases that the engine's own process reports.
+_BEGINS = {"weights_begin": Phase.WEIGHTS, "weights_end": Phase.ENGINE}
 
 
 class EngineEnded(Exception):
@@ -56,6 +59,7 @@ class PredictorService:
         self._startup = startup
         self._lifecycle = lifecycle
         self._engine: Engine | None = None
+        self._sleeper: Sleeper | None = None
         self._adapters: Adapters | None = None
         self._catalog = Catalog(parse_fixed(settings.adapters), settings.adapters_dir)
         self._weights_id = ""
@@ -84,12 +88,39 @@ class PredictorService:
             await self._adapters.preload()
             self._startup.finish(time.monotonic())
             self._engine = engine
-            while not engine.is_dead:  # noqa: ASYNC110 (vLLM offers a flag, no event)
-                await asyncio.sleep(POLL_S)
-            raise EngineEnded("the engine's process has ended")
+            async with self._sleeping(engine):
+                await self._watch(engine)
         finally:
             self._engine = None
             engine.shutdown()
+
+    async def _watch(self, engine: "Engine") -> None:
+        """Raises EngineEnded when the engine can answer no more."""
+        while not engine.is_dead:
+            await asyncio.sleep(POLL_S)
+            if self._sleeper is not None and self._sleeper.failed is not None:
+                raise EngineEnded(f"the engine did not sleep or wake: {self._sleeper.failed}")
+        raise EngineEnded("the engine's process has ended")
+
+    @asynccontextmanager
+    async def _sleeping(self, engine: "Engine") -> AsyncIterator[None]:
+        """With --sleep_mode: the admin's calls are answered, and the engine sleeps when idle."""
+        settings = self._settings
+        if not settings.sleep_mode:
+            yield
+            return
+        self._sleeper = Sleeper(engine)
+        tasks = [asyncio.create_task(admin.serve(lambda: self._sleeper, settings.admin_port))]
+        if settings.sleep_after_s is not None:
+            when_idle = self._sleeper.sleep_when_idle(settings.sleep_level, settings.sleep_after_s)
+            tasks.append(asyncio.create_task(when_idle))
+        try:
+            yield
+        finally:
+            self._sleeper = None
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _start_engine(self) -> "Engine":
         loop = asyncio.get_running_loop()
@@ -118,7 +149,8 @@ class PredictorService:
             done, _ = await asyncio.wait([building], timeout=POLL_S)
             reported = engine_events.events()
             for name, at in reported[seen:]:
-                self._startup.enter(Phase.WEIGHTS if name == "weights_begin" else Phase.ENGINE, at)
+                if phase := _BEGINS.get(name):
+                    self._startup.enter(phase, at)
             seen = len(reported)
             if done:
                 return building.result()
@@ -159,6 +191,10 @@ class PredictorService:
 
     async def model_status(self, model: str, version: str | None) -> ModelStatus:
         self._check_model(model, version)
+        if self._sleeper is not None and self._sleeper.waking:
+            return ModelStatus(ModelState.STARTING, "waking")
+        if self._sleeper is not None and self._sleeper.level is not None:
+            return ModelStatus(ModelState.ASLEEP)
         if self._engine is not None:
             return ModelStatus(ModelState.READY)
         if self._startup.phase is None:
@@ -199,11 +235,15 @@ class PredictorService:
         """`chunks`, whose sequences count as being in the engine from before the first."""
         self._admission.enter(request.sequences, time.monotonic())
         try:
-            async with aclosing(chunks):
+            async with self._awake(), aclosing(chunks):
                 async for chunk in chunks:
                     yield chunk
         finally:
             self._admission.leave(request.sequences, time.monotonic())
+
+    def _awake(self) -> AbstractAsyncContextManager[None]:
+        """The engine, awake for as long as this lasts."""
+        return nullcontext() if self._sleeper is None else self._sleeper.held()
 
     def _check_model(self, model: str, version: str | None) -> None:
         known = model == self._settings.model_name or self._catalog.find(model) is not None

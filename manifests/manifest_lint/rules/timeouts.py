@@ -12,6 +12,8 @@ from manifest_lint.servers import setting
 MAX_TIMEOUT_KEY = "max-revision-timeout-seconds"
 ROUTE_TIMEOUT_S = 60
 DEFAULT_GRACE_S = 30
+# What queue-proxy waits for late requests before the server gets its SIGTERM (cmd/queue/main.go).
+QUIET_S = 30
 
 
 def _timeout(component: Component, cluster: Cluster) -> tuple[Path, float]:
@@ -37,11 +39,12 @@ def _cuts_the_drain(service: InferenceService) -> Iterator[Problem]:
     for component in service.knative_components:
         path, timeout_s = _timeout(component, service.cluster)
         drain_s = setting(component.main, "drain_s")
-        if drain_s is not None and timeout_s < drain_s:
+        if drain_s is not None and timeout_s < drain_s + QUIET_S:
             yield Problem(
                 path,
-                f"The {component.role}'s pod is killed {timeout_s:g} s after SIGTERM (its timeout),"
-                f" while its server drains for up to {drain_s:g} s (--drain_s).",
+                f"The {component.role}'s pod is killed {timeout_s:g} s after its end has begun (its"
+                f" timeout), while its server drains for up to {drain_s:g} s (--drain_s), from"
+                f" {QUIET_S} s on.",
             )
 
 
@@ -125,9 +128,11 @@ predictor:
         id="KW033",
         severity=Severity.WARNING,
         title="A pod that is killed while it drains",
-        reason="In Knative mode the pod's grace period is the component's timeout.",
-        fix="Set the component's `timeout` to --drain_s or more, or lower --drain_s.",
-        source="knative serving pkg/reconciler/revision/resources/deploy.go",
+        reason="In Knative mode the pod's grace period is the component's timeout, and queue-proxy"
+        f" keeps SIGTERM from the server for the first {QUIET_S} s.",
+        fix=f"Set the component's `timeout` to --drain_s and {QUIET_S} s or more, or lower"
+        " --drain_s.",
+        source="knative serving pkg/reconciler/revision/resources/deploy.go, cmd/queue/main.go",
         failing="""
 predictor:
   timeout: 120
@@ -138,7 +143,7 @@ predictor:
 predictor:
   timeout: 120
   containers:
-    - {name: kserve-container, image: "keepwarm/predictor-gpu:1", args: [--drain_s=100]}
+    - {name: kserve-container, image: "keepwarm/predictor-gpu:1", args: [--drain_s=90]}
 """,
         check=_cuts_the_drain,
     ),

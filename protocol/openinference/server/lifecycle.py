@@ -30,6 +30,8 @@ logger = logging.getLogger("openinference.server")
 
 READINESS_PERIOD_S = 1.0
 DRAIN_POLL_S = 0.05
+# Longer than the idle timeout of proxies, which else meet a closed connection.
+KEEP_ALIVE_S = 65
 # For the last answers to reach their readers.
 FLUSH_S = 0.5
 # Python's own default looks for garbage cycles after 700 new objects, which is every few requests.
@@ -78,7 +80,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _on_signal, lifecycle, number)
-    rest = _UvicornServer(
+    rest = QuietUvicorn(
         uvicorn.Config(
             app,
             host=settings.host,
@@ -87,8 +89,7 @@ async def serve(
             ws="none",
             log_config=None,
             access_log=False,
-            # Longer than the idle timeout of proxies, which else meet a closed connection.
-            timeout_keep_alive=65,
+            timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=None,
             lifespan="off",
             server_header=False,
@@ -144,7 +145,7 @@ async def _run(background: Callable[[], Awaitable[None]] | None, lifecycle: Life
             raise
 
 
-class _UvicornServer(uvicorn.Server):
+class QuietUvicorn(uvicorn.Server):
     """Uvicorn without its signal handlers: ours decide when it ends."""
 
     @contextlib.contextmanager

@@ -4,7 +4,8 @@ import argparse
 import copy
 import sys
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from types import NoneType
+from typing import Any, ClassVar, Self, get_args
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
@@ -166,4 +167,7 @@ def _action(annotation: Any) -> dict[str, Any]:
 def _metavar(annotation: Any) -> str:
     if annotation == LIST:
         return "STR, REPEATABLE"
-    return str(getattr(annotation, "__name__", annotation)).upper().replace(" | NONE", "")
+    kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
+    if len(kinds) == 1 and NoneType in get_args(annotation):
+        (annotation,) = kinds
+    return str(getattr(annotation, "__name__", annotation)).upper()

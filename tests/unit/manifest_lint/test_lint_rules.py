@@ -385,8 +385,9 @@ def test_the_progress_deadline_covers_the_start(annotations, probe, found):
 @pytest.mark.parametrize(
     ("timeout", "given", "found"),
     [
-        (None, {}, {"KW032"}),
-        (301, {}, set()),
+        (None, {}, {"KW032", "KW033"}),
+        (301, {}, {"KW033"}),
+        (330, {}, set()),
         (200, {}, {"KW032", "KW033"}),
         (200, {"args": ["--max_timeout_s=100", "--drain_s=100"]}, set()),
         (200, {"env": [{"name": "KEEPWARM_MAX_TIMEOUT_S", "value": "100"}]}, {"KW033"}),

@@ -62,3 +62,35 @@ def test_a_value_out_of_bounds_is_refused_by_name(arg, capsys):
     assert f"{arg.partition('=')[0]}: Input should " in capsys.readouterr().err.replace(
         "String should", "Input should"
     )
+
+
+def test_a_profile_fills_in_what_was_not_given():
+    settings = _settings("--profile=gpu-awq", "--max_num_seqs=8")
+    assert (settings.max_model_len, settings.dtype) == (3072, "float16")
+    assert settings.max_num_seqs == 8
+
+
+def test_an_environment_variable_wins_over_the_profile(monkeypatch):
+    monkeypatch.setenv("KEEPWARM_MAX_MODEL_LEN", "512")
+    assert _settings("--profile=gpu-bf16").max_model_len == 512
+
+
+@pytest.mark.parametrize("name", ["cpu-demo", "gpu-bf16", "gpu-fp8", "gpu-awq"])
+def test_every_profile_is_a_whole_set_of_settings(name):
+    settings = _settings(f"--profile={name}")
+    assert settings.admitted_sequences >= settings.max_num_seqs
+    assert not settings.cuda_graph_sizes or int(settings.cuda_graph_sizes[-1]) == (
+        settings.max_num_seqs
+    )
+
+
+def test_an_unknown_profile_is_refused_by_name(capsys):
+    with pytest.raises(SystemExit):
+        _settings("--profile=gpu-int2")
+    assert "--profile" in capsys.readouterr().err
+
+
+def test_idle_sleep_without_sleep_mode_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        _settings("--sleep_after_s=60")
+    assert "needs --sleep_mode" in capsys.readouterr().err
