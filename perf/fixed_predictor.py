@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--start_s", type=float, default=0, help="how long loading takes")
     own, rest = parser.parse_known_args()
 
-    def build(_: PredictorSettings, on_config: Callable[[], None]) -> FixedEngine:
+    def build(_: PredictorSettings, on_config: Callable[[], None], **__: object) -> FixedEngine:
         on_config()
         time.sleep(own.start_s)
         return FixedEngine(own.slots, own.prefill_ms / 1e3, own.token_ms / 1e3)

@@ -33,7 +33,7 @@ class PredictorModel(kserve.Model):  # type: ignore[misc]  # kserve is not typed
         return await self._service.is_ready()
 
 
-async def run(settings: PredictorSettings, startup: Startup, early: EarlyProcess) -> None:
+async def run(settings: PredictorSettings, startup: Startup, early: EarlyProcess | None) -> None:
     """Serves until a signal, then drains."""
     life = lifecycle.Lifecycle()
     service = PredictorService(settings, startup, life, early)
@@ -81,10 +81,10 @@ def with_baked(settings: PredictorSettings, scratch: Path) -> PredictorSettings:
     return settings.model_copy(update={"kv_cache_gib": settings.kv_cache_gib or found.kv_cache_gib})
 
 
-def main(early: EarlyProcess) -> None:
+def main(early: EarlyProcess | None = None) -> None:
     """Serves until SIGTERM; exits with status 1 when the engine fails to start or dies.
 
-    `early` becomes the engine's process.
+    `early` becomes the engine's process; without one the engine starts its own.
     """
     startup = Startup(process_began())
     settings = PredictorSettings.from_args(sys.argv[1:], parents=[parser])
@@ -96,7 +96,8 @@ def main(early: EarlyProcess) -> None:
         except baked.StaleBake as stale:
             sys.exit(str(stale))
         set_environment(settings, Path(folder))
-        early.prepare(settings.model_dir)
+        if early is not None:
+            early.prepare(settings.model_dir)
         try:
             status = _serve(settings, startup, early)
         except SystemExit as ended:
@@ -110,7 +111,7 @@ def main(early: EarlyProcess) -> None:
     os._exit(status)
 
 
-def _serve(settings: PredictorSettings, startup: Startup, early: EarlyProcess) -> int:
+def _serve(settings: PredictorSettings, startup: Startup, early: EarlyProcess | None) -> int:
     try:
         asyncio.run(run(settings, startup, early))
     except* EngineEnded as ended:
