@@ -7,6 +7,7 @@ we use is used here, and a test runs each line against the pinned release.
 import asyncio
 import contextlib
 import itertools
+import re
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import replace
@@ -50,6 +51,9 @@ from vllm_predictor.sleep import Level
 # After this many seconds another try makes sense: prompts in the queue are soon computed.
 BUSY_RETRY_S = 1.0
 SHUTDOWN_S = 1.0
+# Clock, file and line that xgrammar begins its messages with.
+_WHERE = re.compile(r"\[[\d:]+\] \S+:\d+: ")
+MAX_SENTENCE = 500
 # The protocols let top_p be 0, which vLLM does not: of so little only the likeliest token is part.
 LEAST_TOP_P = 1e-9
 
@@ -176,6 +180,7 @@ class Engine:
                         on_scheduled = None
                     for choice in output.outputs:
                         counted[choice.index] += len(choice.token_ids)
+                        _check_compiled(choice, sampling)
                         tokens = self._tokens(choice, sampling.logprobs)
                         if not choice.text and not tokens and choice.finish_reason is None:
                             continue
@@ -189,7 +194,7 @@ class Engine:
                                 tokens,
                             )
         except VLLMClientError as error:
-            raise InvalidInput(str(error)) from None
+            raise InvalidInput(_sentence(error)) from None
         except GracefulHTTPError:
             raise _full() from None
         except EngineDeadError:
@@ -250,7 +255,7 @@ class Engine:
         except jinja2.TemplateError as error:
             raise InvalidInput(f"the model's chat template refuses the messages: {error}") from None
         except (VLLMClientError, ValueError) as error:
-            raise InvalidInput(str(error)) from None
+            raise InvalidInput(_sentence(error)) from None
         return rendered
 
 
@@ -386,6 +391,22 @@ def _full() -> Unavailable:
         retry_after_s=BUSY_RETRY_S,
         reason=Reason.FULL,
     )
+
+
+def _check_compiled(choice: CompletionOutput, sampling: Sampling) -> None:
+    """Raises InvalidInput for a structured output that vLLM took and then could not compile.
+
+    The engine ends such a request before its first token, and says no more than "error".
+    """
+    if choice.finish_reason == "error" and sampling.structured_outputs and not choice.token_ids:
+        raise InvalidInput(
+            f"structured_outputs: this {sampling.structured_outputs.kind} cannot be compiled"
+        )
+
+
+def _sentence(error: Exception) -> str:
+    """What vLLM says, in one line and without where its libraries say it."""
+    return _WHERE.sub("", " ".join(str(error).split()))[:MAX_SENTENCE]
 
 
 def _finish_reason(choice: CompletionOutput) -> FinishReason | None:

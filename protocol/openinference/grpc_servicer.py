@@ -25,7 +25,7 @@ from openinference.generation import Chunk, GenerationRequest
 from openinference.messages import InferRequest
 from openinference.proto import inference_pb2 as pb
 from openinference.proto.inference_pb2_grpc import GRPCInferenceServiceServicer
-from openinference.service import InferenceService
+from openinference.service import InferenceService, repository_index
 
 logger = logging.getLogger("openinference.grpc")
 
@@ -115,10 +115,8 @@ class InferenceServicer(GRPCInferenceServiceServicer):  # type: ignore[misc]  # 
     ) -> Any:
         async def answer(_: RequestContext) -> pb.RepositoryIndexResponse:
             index = pb.RepositoryIndexResponse()
-            for model in self._service.models:
-                ready = await self._service.is_model_ready(model, None)
-                if ready or not request.ready:
-                    index.models.add(name=model, state="READY" if ready else "UNAVAILABLE")
+            for name, state in await repository_index(self._service, only_ready=request.ready):
+                index.models.add(name=name, state=state)
             return index
 
         return await self._unary("other", context, answer)

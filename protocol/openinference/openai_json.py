@@ -28,11 +28,11 @@ DEFAULT_COMPLETION_TOKENS: Final = 16
 MAX_TEMPERATURE: Final = 2
 
 # Members that describe the caller or its billing; leaving them out changes no answer.
-_HARMLESS: Final = frozenset(
+HARMLESS: Final = frozenset(
     {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"}
 )
 # Members that are refused unless they say "nothing of this kind".
-_INERT_VALUES: Final[Mapping[str, Sequence[Any]]] = {
+INERT_VALUES: Final[Mapping[str, Sequence[Any]]] = {
     "tools": ([],),
     "tool_choice": ("none",),
     "functions": ([],),
@@ -71,9 +71,9 @@ class OpenAICall:
         self._include_usage = self._stream_options(members.pop("stream_options", None))
         prompts = self._prompts(members)
         for name in list(members):
-            if name in _HARMLESS or _is_inert(name, members[name]):
+            if name in HARMLESS or _is_inert(name, members[name]):
                 del members[name]
-            elif name in _INERT_VALUES:
+            elif name in INERT_VALUES:
                 raise InvalidInput(f"'{name}' is not supported")
         self._rename(members)
         self.request = GenerationRequest(
@@ -225,12 +225,13 @@ class OpenAICall:
     @staticmethod
     def _rename_logprobs(members: dict[str, Any]) -> None:
         wanted = _flag(members, "logprobs")
-        most = members.pop("top_logprobs", 0)
-        if type(most) is not int or not 0 <= most <= sampling.MAX_LOGPROBS:
+        asked, parameter = members.pop("top_logprobs", 0), sampling.PARAMETERS["logprobs"]
+        try:
+            most = parameter.checked(asked)
+        except ValueError:
             raise InvalidInput(
-                f"top_logprobs must be an integer from 0 to {sampling.MAX_LOGPROBS}, "
-                f"got {shown(most)}"
-            )
+                f"top_logprobs must be {parameter.allowed}, got {shown(asked)}"
+            ) from None
         if wanted:
             members["logprobs"] = most
         elif most:
@@ -283,5 +284,5 @@ def _flag(members: dict[str, Any], name: str) -> bool:
 def _is_inert(name: str, value: Any) -> bool:
     # Python's 0 equals False, but `logprobs: 0` asks for log probabilities and false does not.
     return any(
-        type(value) is type(inert) and value == inert for inert in _INERT_VALUES.get(name, ())
+        type(value) is type(inert) and value == inert for inert in INERT_VALUES.get(name, ())
     )

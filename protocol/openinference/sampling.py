@@ -135,15 +135,22 @@ def _boolean() -> Parameter:
     return Parameter("true or false", {"type": "boolean"}, checked, from_text)
 
 
-def _list_of(
-    what: str, most: int, item: Mapping[str, Any], is_allowed: Callable[[Any], bool]
-) -> Parameter:
+def _text() -> Parameter:
+    def checked(value: Any) -> str:
+        if not isinstance(value, str) or not value:
+            raise ValueError(value)
+        return value
+
+    return Parameter("a non-empty string", {"type": "string", "minLength": 1}, checked, str)
+
+
+def _list_of(what: str, most: int, item: Parameter) -> Parameter:
     def checked(value: Any) -> tuple[Any, ...]:
         if isinstance(value, str):
             value = [value]
-        if not isinstance(value, list) or len(value) > most or not all(map(is_allowed, value)):
+        if not isinstance(value, list) or len(value) > most:
             raise ValueError(value)
-        return tuple(value)
+        return tuple(map(item.checked, value))
 
     def from_text(text: str) -> Any:
         # V2 parameters are scalars, so a list comes as its JSON text; other text is one item.
@@ -154,24 +161,17 @@ def _list_of(
                 pass
         return text
 
-    schema: dict[str, Any] = {"type": "array", "items": item, "maxItems": most}
-    if item.get("type") == "string":
-        schema = {"anyOf": [item, schema]}
+    schema: dict[str, Any] = {"type": "array", "items": item.schema, "maxItems": most}
+    if item.schema["type"] == "string":
+        schema = {"anyOf": [item.schema, schema]}
     return Parameter(f"a list of at most {most} {what}", schema, checked, from_text)
-
-
-def _is_stop(item: Any) -> bool:
-    return isinstance(item, str) and item != ""
-
-
-def _is_token_id(item: Any) -> bool:
-    return type(item) is int and 0 <= item <= MAX_TOKEN_ID
 
 
 def _logit_bias() -> Parameter:
     def pair(key: str, bias: Any) -> tuple[int, float]:
         token = int(key) if key.isascii() and key.isdecimal() and len(key) <= 10 else -1
-        if not _is_token_id(token) or type(bias) not in (int, float) or not abs(bias) <= MAX_BIAS:
+        is_number = type(bias) in (int, float) and abs(bias) <= MAX_BIAS
+        if not 0 <= token <= MAX_TOKEN_ID or not is_number:
             raise ValueError(key)
         return token, float(bias)
 
@@ -218,13 +218,8 @@ PARAMETERS: Final[dict[str, Parameter]] = {
     "presence_penalty": _number(-2, 2),
     "frequency_penalty": _number(-2, 2),
     "repetition_penalty": _number(0, math.inf, above_low=True),
-    "stop": _list_of("non-empty strings", MAX_STOPS, {"type": "string", "minLength": 1}, _is_stop),
-    "stop_token_ids": _list_of(
-        "token ids",
-        MAX_STOPS,
-        {"type": "integer", "minimum": 0, "maximum": MAX_TOKEN_ID},
-        _is_token_id,
-    ),
+    "stop": _list_of("non-empty strings", MAX_STOPS, _text()),
+    "stop_token_ids": _list_of("token ids", MAX_STOPS, _integer(0, MAX_TOKEN_ID)),
     "ignore_eos": _boolean(),
     "skip_special_tokens": _boolean(),
     "seed": _integer(-MAX_SEED - 1, MAX_SEED),

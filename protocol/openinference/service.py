@@ -59,9 +59,16 @@ class InferenceService(Protocol):
 
 def server_metadata(name: str) -> ServerMetadata:
     """The metadata of a server of ours; the extensions are those that the edges offer."""
-    return ServerMetadata(
-        name, distribution_version("keepwarm"), ("binary_tensor_data", "generate")
-    )
+    return ServerMetadata(name, distribution_version("keepwarm"), EXTENSIONS)
+
+
+async def repository_index(service: InferenceService, *, only_ready: bool) -> list[tuple[str, str]]:
+    """Each model's name and state, READY or UNAVAILABLE: Triton's words."""
+    states = [
+        (name, "READY" if await service.is_model_ready(name, None) else "UNAVAILABLE")
+        for name in service.models
+    ]
+    return [each for each in states if each[1] == "READY" or not only_ready]
 
 
 def check_model(models: Sequence[str], model: str, version: str | None) -> None:

@@ -104,6 +104,8 @@ def model_metadata(name: str, platform: str) -> ModelMetadata:
 def timeout_s(parameters: Parameters) -> float | None:
     """Triton's `timeout` request parameter (microseconds; 0 is none) in seconds."""
     value = parameters.get(TIMEOUT, 0)
+    if type(value) is float and value.is_integer():
+        value = int(value)
     if type(value) is not int or value < 0:
         raise InvalidInput(
             f"parameter 'timeout' must be microseconds, 0 or more, got {shown(value)}"

@@ -64,7 +64,7 @@ class Endpoint:
         error_body: _errors.ErrorBody = _errors.v2_body,
         invalid_status: int = 400,
     ) -> None:
-        self._name = name
+        self.name = name
         self._handler = handler
         self._max_timeout_s = max_timeout_s
         self._max_body_bytes = max_body_bytes
@@ -82,7 +82,7 @@ class Endpoint:
                     asyncio.get_running_loop().time(),
                     timeout_s=self._max_timeout_s,
                     address=(scope.get("client") or ("",))[0],
-                    route=self._name,
+                    route=self.name,
                 )
                 body = (
                     await _body.read(headers, receive, self._max_body_bytes)

@@ -5,22 +5,22 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from typing import Any
 
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from openinference import openai_json, sse, text_tensors, v2_json
 from openinference.deadlines import bounded, collect_until_deadline, until_deadline
-from openinference.errors import InternalError, NotFound
+from openinference.errors import InternalError, InvalidInput, NotFound
 from openinference.generate_json import GenerateCall
 from openinference.generation import Chunk, Completion, GenerationRequest, Usage
 from openinference.messages import Parameters
 from openinference.openai_json import OpenAICall
 from openinference.rest._endpoint import Call, Endpoint, EventStream, Handler, json_response
-from openinference.service import InferenceService
+from openinference.service import InferenceService, repository_index
 
 OPENAI_PREFIXES = ("/openai/v1", "/v1")
 
 
-def routes(service: InferenceService, *, max_body_bytes: int, openai: bool) -> list[BaseRoute]:
+def routes(service: InferenceService, *, max_body_bytes: int, openai: bool) -> list[Route]:
     """All routes over `service`; `max_body_bytes` bounds a body before and after decompression."""
     edge = _Edge(service)
 
@@ -35,6 +35,11 @@ def routes(service: InferenceService, *, max_body_bytes: int, openai: bool) -> l
 
     generate_errors: dict[str, Any] = {"invalid_status": 422}
     table: list[tuple[str, str, Endpoint]] = [
+        (
+            "POST",
+            "/v2/repository/index",
+            endpoint("repository_index", edge.repository_index),
+        ),
         ("GET", "/v2", endpoint("server_metadata", edge.server_metadata)),
         ("GET", "/v2/health/live", endpoint("live", edge.live)),
         ("GET", "/v2/health/ready", endpoint("ready", edge.ready)),
@@ -71,7 +76,7 @@ def routes(service: InferenceService, *, max_body_bytes: int, openai: bool) -> l
         ]
     # A request is compared with one route after another: the work comes before what only asks.
     table.sort(key=lambda route: route[0] != "POST")
-    return [Route(path, app, methods=[method]) for method, path, app in table]
+    return [Route(path, app, methods=[method], name=app.name) for method, path, app in table]
 
 
 class _Edge:
@@ -95,6 +100,21 @@ class _Edge:
 
     async def models(self, call: Call) -> Response:
         return json_response({"models": list(self._service.models)})
+
+    async def repository_index(self, call: Call) -> Response:
+        # Source: Triton extension_model_repository.md "Index"; of that extension we offer no more.
+        asked = v2_json.load_object(call.body) if call.body else {}
+        only_ready = asked.get("ready")
+        if only_ready is not None and not isinstance(only_ready, bool):
+            raise InvalidInput("ready must be true or false")
+        return json_response(
+            [
+                {"name": name, "state": state}
+                for name, state in await repository_index(
+                    self._service, only_ready=bool(only_ready)
+                )
+            ]
+        )
 
     async def model_metadata(self, call: Call) -> Response:
         metadata = await self._service.model_metadata(*_model_of(call))

@@ -69,7 +69,7 @@ def test_max_completion_tokens_replaces_max_tokens():
         ("best_of", 1),
         ("suffix", ""),
         ("modalities", ["text"]),
-        *((name, None) for name in (*openai_json._HARMLESS, *openai_json._INERT_VALUES, "seed")),
+        *((name, None) for name in (*openai_json.HARMLESS, *openai_json.INERT_VALUES, "seed")),
     ],
 )
 def test_a_member_that_changes_nothing_is_left_out(call, name, value):
@@ -178,7 +178,7 @@ def test_a_response_format_is_a_structured_output(call):
 @given(data=st.data())
 def test_any_json_parses_or_is_invalid_input(endpoint, data, json_values):
     names = st.sampled_from(
-        [*openai_json._INERT_VALUES, *PARAMETERS, "stream", "top_logprobs", "response_format"]
+        [*openai_json.INERT_VALUES, *PARAMETERS, "stream", "top_logprobs", "response_format"]
     )
     body = {
         "model": data.draw(st.just("m") | json_values),

@@ -98,6 +98,17 @@ async def test_not_live_is_503(rest, service):
     assert (answer.status_code, answer.json()) == (503, {"live": False})
 
 
+async def test_the_index_lists_models_with_their_states_as_triton_does(rest, service):
+    async def index(body):
+        return (await rest.post("/v2/repository/index", content=body)).json()
+
+    assert await index(b"") == [{"name": "m", "state": "READY"}]
+    service.ready = False
+    assert await index(b"{}") == [{"name": "m", "state": "UNAVAILABLE"}]
+    assert await index(b'{"ready": true}') == []
+    assert await index(b'{"ready": 1}') == {"error": "ready must be true or false"}
+
+
 async def test_openais_models_are_listed(rest):
     listed = (await rest.get("/v1/models")).json()
     assert [model["id"] for model in listed["data"]] == ["m"]

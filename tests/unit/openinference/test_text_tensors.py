@@ -131,7 +131,15 @@ def test_tensors_that_a_text_model_does_not_have_are_refused(inputs, members, to
 
 
 @pytest.mark.parametrize(
-    ("value", "timeout_s"), [(0, None), (1_500_000, 1.5), (1, 1e-6), (2**64 - 1, (2**64 - 1) / 1e6)]
+    ("value", "timeout_s"),
+    [
+        (0, None),
+        (0.0, None),
+        (2e6, 2.0),
+        (1_500_000, 1.5),
+        (1, 1e-6),
+        (2**64 - 1, (2**64 - 1) / 1e6),
+    ],
 )
 def test_tritons_timeout_is_in_microseconds(value, timeout_s):
     assert text_tensors.timeout_s({"timeout": value}) == timeout_s
