@@ -80,8 +80,11 @@ class PredictorClient:
             answer = await call
             trailing = _metadata(await call.trailing_metadata())
         except grpc.aio.AioRpcError as error:
-            # A predictor of ours that says no (another model's name, say) is there.
-            return Probe(ready=False, reachable=REQUEST_ID in _metadata(error.trailing_metadata()))
+            # A predictor of ours that says no (another model's name, say) is there; and a
+            # connection that stays silent is held by somebody, who waits for a pod.
+            marked = REQUEST_ID in _metadata(error.trailing_metadata())
+            held = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            return Probe(ready=False, reachable=marked or held)
         return Probe(ready=bool(answer.ready), phase=trailing.get(PHASE))
 
     async def generate(
@@ -97,6 +100,7 @@ class PredictorClient:
         timeout_s = context.remaining_s(asyncio.get_running_loop().time())
         metadata = tuple(context.forwarded().items())
         answering = False
+        open_sequences = request.sequences
         context.reply.sent = True
         try:
             if not request.stream:
@@ -117,6 +121,7 @@ class PredictorClient:
                     watch.pause()
                     answering = True
                     for chunk in _chunks(response.infer_response):
+                        open_sequences -= chunk.finish_reason is not None
                         yield chunk
                     watch.resume()
                 _note_trailing(context, await call.trailing_metadata())
@@ -132,7 +137,9 @@ class PredictorClient:
             problem = serving_error(error, request.model)
             if answering and _is_unreachable(problem):
                 problem = _lost(request.model, Reason.LOST)
-            raise problem from None
+            # A whole answer stays whole, whatever has become of its connection since.
+            if open_sequences or not _is_lost(problem):
+                raise problem from None
 
 
 class _StallWatch:
@@ -211,6 +218,10 @@ def _number(text: Any) -> float | None:
 
 def _is_unreachable(error: ServingError) -> bool:
     return isinstance(error, Unavailable) and error.reason is Reason.UNREACHABLE
+
+
+def _is_lost(error: ServingError) -> bool:
+    return isinstance(error, Unavailable) and error.reason is Reason.LOST
 
 
 def _lost(model: str, reason: Reason) -> Unavailable:

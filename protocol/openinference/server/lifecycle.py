@@ -41,6 +41,10 @@ GRPC_OPTIONS = (
     # Clients may ping every 5 s to find half-open connections.
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
+    # Callers who are gone without a word are found within 45 s, and their work ends.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 15_000),
+    ("grpc.http2.ping_timeout_ms", 15_000),
 )
 
 

@@ -66,6 +66,8 @@ SECONDS = {
     "ping": CHANNEL["grpc.keepalive_time_ms"] / 1e3,
     "ping answer": CHANNEL["grpc.keepalive_timeout_ms"] / 1e3,
     "pings allowed": SERVED["grpc.http2.min_ping_interval_without_data_ms"] / 1e3,
+    "caller ping": SERVED["grpc.keepalive_time_ms"] / 1e3,
+    "caller ping answer": SERVED["grpc.keepalive_timeout_ms"] / 1e3,
     "stall": FRONT["stream_stall_s"],
     "predictor maximum": BACK["max_timeout_s"],
     "transformer drain": FRONT["drain_s"],

@@ -3,12 +3,13 @@
 import asyncio
 import copy
 import socket
-from contextlib import aclosing, suppress
+from contextlib import AsyncExitStack, aclosing, suppress
 
 import grpc
 import pytest
 
 from llm_transformer.predictor_client import PredictorClient
+from llm_transformer.resilience.wakeup import Probe
 from openinference import errors
 from openinference.context import RequestContext
 from openinference.generation import Chunk, FinishReason, GenerationRequest
@@ -213,6 +214,32 @@ async def test_readiness_is_the_predictors(client, service):
     service.ready = False
     assert not await client.is_ready("m")
     assert not await client.is_ready("x")
+
+
+async def test_who_holds_a_probe_is_there(client, service):
+    """Knative's activator, which waits for a pod longer than one probe may take."""
+    holding = asyncio.Event()
+
+    async def hold(model, version):
+        await holding.wait()
+
+    service.is_model_ready = hold
+    assert await client.probe("m", 0.2) == Probe(ready=False, reachable=True)
+    holding.set()
+
+
+async def test_an_answer_that_is_whole_stays_whole_when_its_connection_breaks(
+    connect, grpc_server, service
+):
+    end = Chunk(0, "lo", 3, 2, FinishReason.LENGTH)
+    service.script = [Chunk(0, "Hel", 3, 1), end, asyncio.Event()]
+    async with AsyncExitStack() as stack:
+        client = connect(await stack.enter_async_context(grpc_server(service)))
+        chunks = client.generate(_request(stream=True), RequestContext("abc"))
+        assert [await anext(chunks), await anext(chunks)] == [Chunk(0, "Hel", 3, 1), end]
+        await stack.aclose()
+        with pytest.raises(StopAsyncIteration):
+            await anext(chunks)
 
 
 class Stranger(GRPCInferenceServiceServicer):
