@@ -125,7 +125,7 @@ def _wake(
 ) -> tuple[Wake | None, dict[str, Any] | None, tuple[Action, ...]]:
     """The wake in force, what the status tells of it, and the annotation's removal."""
     text, told = pool.wake, pool.status.get("wake")
-    if text is not None and (not told or told["value"] != text):
+    if text is not None and (not told or told.get("value") != text):
         try:
             fresh = wake.parse(text).wake(spec.prewarm, now)
             told = {"value": text, "replicas": fresh.replicas, "until": _text(fresh.until)}
@@ -136,10 +136,12 @@ def _wake(
     known = wake.recorded(told) if told else None
     if known is not None and (known.until <= now or not known.replicas):
         known = None
-    if text is None:
-        return known, told if known else None, ()
-    # The text stays in the status until the annotation is seen to be gone: it counts once.
-    return known, told, (UseUp(text),)
+    if text is not None:
+        # It stays in the status until the annotation is seen to be gone, and counts once.
+        return known, told, (UseUp(text),)
+    if known is None or told is None:
+        return None, None, ()
+    return known, {name: value for name, value in told.items() if name != "value"}, ()
 
 
 def _settle(

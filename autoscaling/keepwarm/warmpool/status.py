@@ -99,9 +99,9 @@ def events(old: Object, new: Object) -> tuple[Event, ...]:
             Event("Normal", "Wanted", f"{before} to {new['want']} replicas: {new['activeWindow']}")
         )
     wake, was = new.get("wake") or {}, old.get("wake") or {}
-    if wake.get("error") and wake != was:
+    if wake.get("error") and wake["error"] != was.get("error"):
         found.append(Event("Warning", "InvalidWake", wake["error"]))
-    elif wake and wake != was:
+    elif wake and wake["until"] != was.get("until"):
         found.append(Event("Normal", "Woken", f"{wake['replicas']} replicas until {wake['until']}"))
     ready, before_ready = condition(new, "Ready"), condition(old, "Ready")
     if ready.get("reason") != before_ready.get("reason"):
