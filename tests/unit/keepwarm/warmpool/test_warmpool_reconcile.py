@@ -465,9 +465,9 @@ def test_whatever_happened_it_comes_to_what_is_declared_and_leaves_nothing_behin
 @given(st.lists(st.tuples(numbers, st.booleans()), max_size=8), numbers)
 def test_somebody_elses_last_word_stands_whatever_crashes(edits, mine):
     world = settled(floor=mine)
-    for value, crash in edits:
+    for value, crashed in edits:
         world.annotate(FIRST, MIN, str(value))
-        if crash:
+        if crashed:
             crash(world, 1)
         world.settle()
         assert minimum(world) == str(value)
