@@ -15,6 +15,7 @@ from lightkube.core.exceptions import ApiError
 from lightkube.generic_resource import GenericNamespacedResource
 from lightkube.types import PatchType
 
+from keepwarm.warmpool import metrics
 from keepwarm.warmpool.api import API_VERSION, KIND, WAKE
 from keepwarm.warmpool.kinds import (
     ACCESS_REVIEW,
@@ -32,6 +33,7 @@ from keepwarm.warmpool.status import Event
 KINDS = {kind.name: kind for kind in (INFERENCE_SERVICE, REVISION)}
 # Longer, and a connection that died without a word would go unnoticed.
 WATCH_S = 240
+PAGE = 250
 
 
 class NotLeading(Exception):
@@ -69,13 +71,15 @@ class Cluster:
     async def listed(self, kind: Kind) -> tuple[list[Object], str]:
         """All objects of a kind, and the version from which to watch."""
         found = self._client.list(
-            kind.resource, namespace="*", labels=dict(kind.labels), chunk_size=250
+            kind.resource, namespace="*", labels=dict(kind.labels), chunk_size=PAGE
         )
         items: list[Object] = [item async for item in found]
+        metrics.REQUESTS.labels("list", kind.name).inc(max(1, -(-len(items) // PAGE)))
         return items, found.resourceVersion
 
     async def watch(self, kind: Kind, version: str) -> AsyncIterator[tuple[str, Object]]:
         """Changes since `version`. Raises TimeoutError when nothing came for long."""
+        metrics.REQUESTS.labels("watch", kind.name).inc()
         changes = aiter(
             self._client.watch(
                 kind.resource,
@@ -165,6 +169,7 @@ class Cluster:
     async def wake(self, key: Key, text: str) -> None:
         """Asks for a wake as `kubectl annotate` would; any replica may."""
         patch = {"metadata": {"annotations": {WAKE: text}}}
+        metrics.REQUESTS.labels("patch", POOL.name).inc()
         await self._client.patch(
             POOL.resource,
             key.name,
@@ -177,6 +182,7 @@ class Cluster:
     async def may_wake(self, token: str, audience: str, key: Key) -> str | None:
         """The user that a token names, if it may create `warmpools/wake` there; else None."""
         asked = TOKEN_REVIEW.from_dict({"spec": {"token": token, "audiences": [audience]}})
+        metrics.REQUESTS.labels("create", "TokenReview").inc()
         review = await self._client.create(asked)
         status = review.get("status") or {}
         if not status.get("authenticated") or audience not in (status.get("audiences") or ()):
@@ -196,6 +202,7 @@ class Cluster:
                 "name": key.name,
             },
         }
+        metrics.REQUESTS.labels("create", "SubjectAccessReview").inc()
         answer = await self._client.create(ACCESS_REVIEW.from_dict({"spec": access}))
         allowed = (answer.get("status") or {}).get("allowed")
         return str(user["username"]) if allowed else None
@@ -221,13 +228,13 @@ class Cluster:
             "lastTimestamp": now,
             "count": 1,
         }
-        await self._turn()
+        await self._turn("create", "Event")
         await self._client.create(EVENT.from_dict(body), namespace=pool.key.namespace)
 
     async def _apply(
         self, resource: type[GenericNamespacedResource], key: Key, body: dict[str, Any]
     ) -> Object:
-        await self._turn()
+        await self._turn("apply", str(body["kind"]))
         answer = await self._client.patch(
             resource,
             key.name,
@@ -245,7 +252,7 @@ class Cluster:
         key: Key,
         operations: Sequence[dict[str, Any]],
     ) -> Object:
-        await self._turn()
+        await self._turn("patch", resource.__name__)
         answer = await self._client.patch(
             resource,
             key.name,
@@ -256,10 +263,12 @@ class Cluster:
         )
         return dict(answer)
 
-    async def _turn(self) -> None:
+    async def _turn(self, verb: str, kind: str) -> None:
+        """Waits for a write's turn."""
         await self._limiter.take()
         if not self._allowed():
             raise NotLeading
+        metrics.REQUESTS.labels(verb, kind).inc()
 
 
 def _identity(key: Key, uid: str, version: str | None = None) -> dict[str, Any]:

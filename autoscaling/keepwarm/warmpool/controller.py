@@ -159,7 +159,6 @@ class Controller:
         step = reconcile(replace(seen, cold_starts_s=measured, error=self._errors.get(key)), now)
         pool = seen.pool
         if step.status is not None:
-            metrics.WRITES.labels("status").inc()
             pool = Pool.read(await self._cluster.write_status(pool, step.status))
             # Told now; what was measured meanwhile stays.
             del self._cold_starts[key][: len(measured)]
@@ -173,7 +172,6 @@ class Controller:
     async def _act(self, pool: Pool, action: Action) -> None:
         """Does one thing, and takes in what the API server answers."""
         log.info("%s: %s", pool.key, _sentence(action))
-        metrics.WRITES.labels(type(action).__name__.lower()).inc()
         match action:
             case Finalizer(wanted=wanted):
                 pool = Pool.read(await self._cluster.write_finalizer(pool, wanted=wanted))

@@ -26,16 +26,10 @@ RECONCILE_SECONDS = Histogram(
     buckets=(0.002, 0.01, 0.05, 0.25, 1, 5, 30),
     registry=REGISTRY,
 )
-WRITES = Counter(
-    "keepwarm_warmpool_writes_total",
-    "Writes to the API server, by what was written.",
-    ["what"],
-    registry=REGISTRY,
-)
-RELISTS = Counter(
-    "keepwarm_warmpool_relists_total",
-    "Lists that were needed because a watch had ended.",
-    ["kind"],
+REQUESTS = Counter(
+    "keepwarm_warmpool_api_requests_total",
+    "Requests to the API server, elections excepted, by verb and kind; a list of many is several.",
+    ["verb", "kind"],
     registry=REGISTRY,
 )
 WAKES = Counter(

@@ -11,7 +11,6 @@ import random
 import httpx2
 import msgspec
 
-from keepwarm.warmpool import metrics
 from keepwarm.warmpool.cluster import ApiError, Cluster
 from keepwarm.warmpool.kinds import Kind
 from keepwarm.warmpool.store import Store
@@ -54,7 +53,6 @@ class Reflector:
                 log.warning("%s: %s: %s", name, type(error).__name__, error)
             except StopAsyncIteration:
                 log.info("%s: the watch ended", name)
-            metrics.RELISTS.labels(name).inc()
             await asyncio.sleep(self._retry_s * random.uniform(0.8, 1.2))  # noqa: S311 (no secret)
             self._retry_s = min(self._retry_s * 2, LAST_RETRY_S)
 
