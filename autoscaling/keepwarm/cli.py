@@ -13,12 +13,14 @@ from keepwarm.kpa.cli import app as kpa_app
 from keepwarm.local import model_folder, supervisor
 from keepwarm.local.errors import LocalError
 from keepwarm.traces.cli import app as trace_app
+from keepwarm.warmpool.cli import app as warmpool_app
 from manifest_lint import InputError, Severity
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(trace_app, name="trace")
 app.add_typer(kpa_app, name="kpa")
 app.add_typer(keys_app, name="keys")
+app.add_typer(warmpool_app, name="warmpool")
 
 
 @app.callback()

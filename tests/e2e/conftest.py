@@ -89,16 +89,14 @@ def measured() -> Iterator[Callable[..., None]]:
     print(f"\nmeasured on this cluster:\n{report}")
 
 
-def rendered(overlay: str) -> str:
+def rendered(overlay: str, *, images: int = 2) -> str:
     """The overlay as it is, with the images' names of this cluster."""
     prefix, _, rest = os.environ.get("KEEPWARM_IMAGES", "keepwarm/*:0.1.0").partition("*")
     text = kubectl("kustomize", str(OVERLAYS / overlay))
     text, found = re.subn(
         r"image: keepwarm/([a-z-]+):0\.1\.0", lambda image: f"image: {prefix}{image[1]}{rest}", text
     )
-    assert found == 2, (
-        f"{overlay} has {found} images of keepwarm, not a transformer and a predictor"
-    )
+    assert found == images, f"{overlay} has {found} images of keepwarm, not {images}"
     return text
 
 

@@ -17,6 +17,7 @@ if [ -z "${KUBECONFIG:-}" ] || [ -z "${KEEPWARM_GATEWAY:-}" ]; then
 	eval "$settings"
 	"$kit/image.sh" keepwarm-transformer:e2e . --file transformers/Dockerfile
 	"$kit/image.sh" keepwarm-predictor-cpu-demo:e2e . --file predictors/Dockerfile.cpu --target demo
+	"$kit/image.sh" keepwarm-warm-pool:e2e . --file autoscaling/Dockerfile.controller
 	export KEEPWARM_IMAGES='dev.local/keepwarm-*:e2e'
 fi
 .venv/bin/pytest tests/e2e -s "$@"

@@ -19,7 +19,9 @@ import yaml
 from .conftest import OVERLAYS, SERVICE, fresh_namespace, kubectl, rendered
 
 NAMESPACE = "keepwarm-e2e-overlays"
-NAMES = [*sorted(folder.name for folder in OVERLAYS.iterdir()), "../kind/simulated-gpus"]
+# All that serve a model; what warm-pool does is in test_warmpool.py.
+SERVING = sorted(folder.name for folder in OVERLAYS.iterdir() if folder.name != "warm-pool")
+NAMES = [*SERVING, "../kind/simulated-gpus"]
 COMPONENTS = ("predictor", "transformer")
 VISIBILITY = "networking.knative.dev/visibility"
 MODE = "serving.kserve.io/deploymentMode"

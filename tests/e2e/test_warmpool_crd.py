@@ -5,22 +5,21 @@ import subprocess
 import pytest
 import yaml
 
-from .conftest import REPOSITORY, fresh_namespace, kubectl
+from .conftest import REPOSITORY, kubectl
 
-NAMESPACE = "keepwarm-e2e-warmpool"
+NAMESPACE = "default"
 CRD = REPOSITORY / "manifests/components/warm-pool/crd.yaml"
 SPECS = yaml.safe_load((REPOSITORY / "tests/unit/keepwarm/warmpool/specs.yaml").read_text())
 
 
 @pytest.fixture(scope="module", autouse=True)
 def definition():
-    with fresh_namespace(NAMESPACE):
-        kubectl("apply", "-f", str(CRD))
-        try:
-            kubectl("wait", "-f", str(CRD), "--for=condition=Established", "--timeout=60s")
-            yield
-        finally:
-            kubectl("delete", "-f", str(CRD), "--timeout=60s")
+    kubectl("apply", "-f", str(CRD))
+    try:
+        kubectl("wait", "-f", str(CRD), "--for=condition=Established", "--timeout=60s")
+        yield
+    finally:
+        kubectl("delete", "-f", str(CRD), "--timeout=60s")
 
 
 @pytest.mark.parametrize("row", SPECS, ids=lambda row: row["what"])
