@@ -4,6 +4,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from keepwarm.warmpool.settings import ControllerSettings
 from llm_transformer.settings import TransformerSettings
 from manifest_lint import reference
 from openinference.proto.generate import generate
@@ -19,7 +20,7 @@ LINT = "docs/lint.md"
 
 
 def settings_page() -> str:
-    """The reference of both servers' settings."""
+    """The reference of the servers' settings, and the controller's."""
     return f"""# Settings
 
 Made from the settings classes by `make generate`. A flag wins over its environment variable
@@ -33,6 +34,10 @@ accepted and named on stderr as having no effect; `--ssl_certfile` and `--ssl_ke
 ## Predictor: `{PredictorSettings.command}`
 
 {PredictorSettings.markdown()}
+
+## Warm-pool controller: `python -m keepwarm.warmpool`
+
+{ControllerSettings.markdown()}
 """
 
 

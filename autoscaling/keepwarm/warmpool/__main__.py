@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import uvicorn
 from lightkube import AsyncClient
+from pydantic import ValidationError
 from pydantic_settings import CliApp
 
 from keepwarm.warmpool import metrics
@@ -78,7 +79,13 @@ async def serve(settings: ControllerSettings) -> None:
 
 def main() -> int:
     """Reads the settings and serves; the process's exit status."""
-    settings = CliApp.run(ControllerSettings, cli_args=sys.argv[1:])
+    try:
+        settings = CliApp.run(ControllerSettings, cli_args=sys.argv[1:])
+    except ValidationError as error:
+        for problem in error.errors():
+            flag = "-".join(map(str, problem["loc"])).replace("_", "-")
+            print(f"--{flag}: {problem['msg']}", file=sys.stderr)
+        return 2
     logging.basicConfig(
         level=settings.log_level.upper(),
         format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",

@@ -2,7 +2,6 @@
 
 import socket
 from pathlib import Path
-from typing import Annotated
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -27,12 +26,13 @@ class ControllerSettings(BaseSettings):
         cli_implicit_flags=True,
     )
 
-    namespace: Annotated[str, Field(default_factory=_namespace)] = Field(
+    namespace: str = Field(
+        default_factory=_namespace,
         description="Namespace of the Lease of the leader election. Default: the pod's own.",
     )
     lease_name: str = Field(
         "keepwarm-warmpool",
-        description="Name of that Lease.",
+        description="Name of that Lease; the Role in rbac.yaml names it too.",
         pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
     )
     identity: str = Field(
@@ -64,3 +64,14 @@ class ControllerSettings(BaseSettings):
     log_level: str = Field(
         "info", description="debug, info, warning or error.", pattern="^(debug|info|warning|error)$"
     )
+
+    @classmethod
+    def markdown(cls) -> str:
+        """The settings as a Markdown table: flag, type, default, what it does."""
+        rows = [
+            f"| `--{name.replace('_', '-')}` | {field.annotation.__name__} "
+            f"| {'' if field.default_factory else f'`{field.default}`'} | {field.description} |"
+            for name, field in cls.model_fields.items()
+            if field.annotation
+        ]
+        return "\n".join(["| flag | type | default | |", "|---|---|---|---|", *rows])
