@@ -84,7 +84,7 @@ def main() -> int:
     except ValidationError as error:
         for problem in error.errors():
             flag = "-".join(map(str, problem["loc"])).replace("_", "-")
-            print(f"--{flag}: {problem['msg']}", file=sys.stderr)
+            sys.stderr.write(f"--{flag}: {problem['msg']}\n")
         return 2
     logging.basicConfig(
         level=settings.log_level.upper(),
