@@ -9,6 +9,7 @@ answer is seen as one; what it did is told as a metric, in tokens. The prompt `P
 import argparse
 import asyncio
 import gc
+import json
 import sys
 import time
 import types
@@ -100,6 +101,7 @@ def main() -> None:
     parser.add_argument("--prefill_ms", type=float, default=20)
     parser.add_argument("--token_ms", type=float, default=20)
     parser.add_argument("--start_s", type=float, default=0, help="how long loading takes")
+    parser.add_argument("--weights", default="", help="what its weights id is made from")
     own, rest = parser.parse_known_args()
 
     def build(_: PredictorSettings, on_config: Callable[[], None], **__: object) -> FixedEngine:
@@ -113,7 +115,8 @@ def main() -> None:
     from vllm_predictor import server
 
     with TemporaryDirectory() as folder:
-        (Path(folder) / "config.json").write_text("{}")
+        # The weights id is that of the folder's files.
+        (Path(folder) / "config.json").write_text(json.dumps({"weights": own.weights}))
         sys.argv[1:] = [f"--model_dir={folder}", f"--max_num_seqs={own.slots}", *rest]
         gc.freeze()
         server.main()

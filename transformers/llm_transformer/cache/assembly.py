@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from llm_transformer.cache.local import LocalCache
 from llm_transformer.cache.policy import CachePolicy
-from llm_transformer.cache.redis_cache import RedisCache
+from llm_transformer.cache.redis_cache import ASK_S, RedisCache
 from llm_transformer.cache.shared import NoSharedCache, SharedCache
 from llm_transformer.cache.shelf import Shelf
 from llm_transformer.cache.stage import CachedForward, Predictor
@@ -34,7 +34,12 @@ async def cached_forward(
     )
     shared: SharedCache = NoSharedCache()
     if store is not None:
-        shared = RedisCache(store, lease_s=policy.lease_s, record_bytes=policy.record_bytes)
+        shared = RedisCache(
+            store,
+            lease_s=policy.lease_s,
+            record_bytes=policy.record_bytes,
+            ask_s=max(ASK_S, settings.redis_timeout_s),
+        )
     shelf = Shelf(
         LocalCache(settings.cache_bytes), shared, Weights(shared, settings.cache_weights_id)
     )

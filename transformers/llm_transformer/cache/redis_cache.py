@@ -16,6 +16,11 @@ from llm_transformer.store import Script, Store, StoreUnavailableError
 
 # Compressing more than this takes milliseconds, which the event loop does not have.
 ASIDE_BYTES: Final = 64 * 2**10
+# How long a miss waits for Redis: longer than other requests do, for a busy event loop must not
+# pass for a silent Redis, and the generation that this may spare takes longer still.
+ASK_S: Final = 0.25
+# How long what nobody waits for may take.
+BESIDE_S: Final = 2.0
 # Longer than any record lives.
 WEIGHTS_TTL_S: Final = 3600
 _PREFIX: Final = f"keepwarm:cache:{SCHEMA}"
@@ -60,18 +65,23 @@ return 0
 class RedisCache:
     """A SharedCache. While Redis cannot be asked it has nothing and keeps nothing."""
 
-    def __init__(self, store: Store, *, lease_s: float, record_bytes: int) -> None:
+    def __init__(
+        self, store: Store, *, lease_s: float, record_bytes: int, ask_s: float = ASK_S
+    ) -> None:
         """`record_bytes` is the size of the largest record that is read or written, unpacked."""
         self._store = store
         self._lease_ms = round(lease_s * 1000)
         self._most = record_bytes
+        self._ask_s = ask_s
 
     async def get(self, slot: Slot) -> Record | None:
         key = _record_key(slot)
         if key is None:
             return None
         try:
-            wire, ttl_ms = await self._store.call(key, lambda client: _GET(client, [key], []))
+            wire, ttl_ms = await self._store.call(
+                key, lambda client: _GET(client, [key], []), timeout_s=self._ask_s
+            )
         except StoreUnavailableError:
             metrics.L2_ERRORS.labels("get").inc()
             return None
@@ -82,7 +92,9 @@ class RedisCache:
         keys = [lease] if key is None else [lease, key]
         try:
             answer = await self._store.call(
-                lease, lambda client: _CLAIM(client, keys, [token, self._lease_ms])
+                lease,
+                lambda client: _CLAIM(client, keys, [token, self._lease_ms]),
+                timeout_s=self._ask_s,
             )
         except StoreUnavailableError:
             metrics.L2_ERRORS.labels("claim").inc()
@@ -97,7 +109,9 @@ class RedisCache:
         lease = _lease_key(slot)
         try:
             await self._store.call(
-                lease, lambda client: _RENEW(client, [lease], [token, self._lease_ms])
+                lease,
+                lambda client: _RENEW(client, [lease], [token, self._lease_ms]),
+                timeout_s=BESIDE_S,
             )
         except StoreUnavailableError:
             metrics.L2_ERRORS.labels("renew").inc()
@@ -115,10 +129,14 @@ class RedisCache:
         ttl_ms = max(1, round(record.ttl_s * 1000))
         try:
             if token is None:
-                await self._store.call(key, lambda client: client.set(key, wire, px=ttl_ms))
+                await self._store.call(
+                    key, lambda client: client.set(key, wire, px=ttl_ms), timeout_s=BESIDE_S
+                )
             else:
                 await self._store.call(
-                    lease, lambda client: _COMMIT(client, [lease, key], [token, wire, ttl_ms])
+                    lease,
+                    lambda client: _COMMIT(client, [lease, key], [token, wire, ttl_ms]),
+                    timeout_s=BESIDE_S,
                 )
         except StoreUnavailableError:
             metrics.L2_ERRORS.labels("commit").inc()
@@ -126,14 +144,18 @@ class RedisCache:
     async def release(self, slot: Slot, token: str) -> None:
         lease = _lease_key(slot)
         try:
-            await self._store.call(lease, lambda client: _RELEASE(client, [lease], [token]))
+            await self._store.call(
+                lease, lambda client: _RELEASE(client, [lease], [token]), timeout_s=BESIDE_S
+            )
         except StoreUnavailableError:
             metrics.L2_ERRORS.labels("release").inc()
 
     async def weights_id(self, model: str) -> str | None:
         key = _weights_key(model)
         try:
-            told = await self._store.call(key, lambda client: client.get(key))
+            told = await self._store.call(
+                key, lambda client: client.get(key), timeout_s=self._ask_s
+            )
         except StoreUnavailableError:
             metrics.L2_ERRORS.labels("weights").inc()
             return None
@@ -143,7 +165,9 @@ class RedisCache:
         key = _weights_key(model)
         try:
             await self._store.call(
-                key, lambda client: client.set(key, weights_id, ex=WEIGHTS_TTL_S)
+                key,
+                lambda client: client.set(key, weights_id, ex=WEIGHTS_TTL_S),
+                timeout_s=BESIDE_S,
             )
         except StoreUnavailableError:
             metrics.L2_ERRORS.labels("weights").inc()

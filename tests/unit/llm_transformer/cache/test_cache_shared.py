@@ -26,7 +26,7 @@ async def shared_of():
     """RedisCaches, each with connections of its own."""
     stores = []
 
-    async def shared(url, *, lease_s=LEASE_S, timeout_s=0.5, record_bytes=2**20):
+    async def shared(url, *, lease_s=LEASE_S, timeout_s=1.0, record_bytes=2**20):
         stores.append(connect(RedisAddress.parse(url), timeout_s=timeout_s))
         await stores[-1].start()
         return RedisCache(stores[-1], lease_s=lease_s, record_bytes=record_bytes)
