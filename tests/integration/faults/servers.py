@@ -14,9 +14,12 @@ from pathlib import Path
 
 import httpx
 
+from keepwarm.local.model_folder import demo_folder
+
 MODEL = "model"
 FIXED_PREDICTOR = Path(__file__).parents[3] / "perf" / "fixed_predictor.py"
 START_S = 60
+ENGINE_START_S = 400
 
 
 @dataclass
@@ -80,6 +83,14 @@ def predictor(
 
 
 @contextmanager
+def real_predictor() -> Iterator[Server]:
+    """The predictor with vLLM's engine and the demo's weights, ready."""
+    program = ["-m", "vllm_predictor", f"--model_dir={demo_folder()}", "--max_model_len=2048"]
+    with _server(program, ready=True, start_s=ENGINE_START_S) as server:
+        yield server
+
+
+@contextmanager
 def transformer(
     predictor: str, *flags: str, wrapper: Sequence[str] = (), ready: bool = True
 ) -> Iterator[Server]:
@@ -100,6 +111,7 @@ def _server(
     host: str = "127.0.0.1",
     wrapper: Sequence[str] = (),
     ready: bool,
+    start_s: float = START_S,
 ) -> Iterator[Server]:
     http, grpc = _free_port(host), grpc or _free_port(host)
     process = subprocess.Popen(
@@ -111,7 +123,7 @@ def _server(
     )
     server = Server(process, http, grpc, host)
     try:
-        end = time.monotonic() + START_S
+        end = time.monotonic() + start_s
         while ready and not server.is_ready():
             assert process.poll() is None, f"it ended with status {process.returncode}"
             assert time.monotonic() < end, "it is not ready"
