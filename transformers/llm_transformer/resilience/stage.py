@@ -108,6 +108,9 @@ class ForwardStage:
                     raise repeat.error from None
                 if repeat.error.reason is Reason.FULL:
                     await asyncio.sleep(BACKOFF_S * attempt * random.uniform(0.5, 1.5))  # noqa: S311
+                else:
+                    # What it waited at a predictor that is gone was not in the queue.
+                    began = loop.time()
             else:
                 return
 

@@ -248,6 +248,27 @@ async def test_what_fails_before_its_first_chunk_is_repeated(make, predictor, er
     assert predictor.calls == 2
 
 
+async def test_time_at_a_predictor_that_died_is_no_time_in_the_queue(make, predictor, monkeypatch):
+    stage = make()
+    entered = []
+    enter = stage._gate.enter
+
+    async def note(sequences, priority, since, now):
+        entered.append((since, now))
+        await enter(sequences, priority, since, now)
+
+    monkeypatch.setattr(stage._gate, "enter", note)
+    dies = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.05, dies.set)
+    predictor.scripts = [[dies, UNREACHABLE], [dies, FULL], [HEL, LO]]
+    assert await _all(stage) == [HEL, LO]
+    (_, first), (second_since, second), (third_since, _) = entered
+    assert second - first >= 0.05
+    assert second_since == pytest.approx(second, abs=0.02)
+    # One that was turned away has been waiting all the time.
+    assert third_since == second_since
+
+
 @pytest.mark.parametrize("error", [UNREACHABLE, FULL, STARTING], ids=lambda e: e.reason)
 async def test_what_keeps_failing_is_told_as_the_predictor_told_it(make, predictor, error):
     predictor.scripts = [[error]]
