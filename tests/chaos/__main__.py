@@ -23,7 +23,7 @@ sys.path.append(str(Path(__file__).parents[2] / "perf"))
 from callers import Call, Callers
 from plan import Fault, Kind, Target, faults
 from processes import LONGEST_S, Process, Stack, revive, thaw
-from verdict import Outage, Outcome, charge, outcome
+from verdict import Death, Outcome, charge, outcome
 
 from openinference import key_file
 from openinference.api_keys import new_key
@@ -48,7 +48,7 @@ class Chaos:
     def __init__(self, stack: Stack, keys: dict[str, str], seed: int) -> None:
         self._stack = stack
         self._callers = Callers((stack.steady, stack.hit), keys, seed)
-        self._outages: dict[str, list[Outage]] = {stack.steady.name: [], stack.hit.name: []}
+        self._deaths: dict[str, list[Death]] = {stack.steady.name: [], stack.hit.name: []}
         self.applied: Counter[str] = Counter()
         self.problems: list[str] = []
         self.outcomes: Counter[str] = Counter()
@@ -79,18 +79,18 @@ class Chaos:
         began = loop.time()
         if fault.kind is Kind.KILL:
             process.kill()
+            if fault.target is Target.TRANSFORMER:
+                self._deaths[self._stack.hit.name].append(Death(began, loop.time()))
         else:
             process.signal(signal.SIGSTOP)
         await asyncio.sleep(fault.hold_s)
         await (revive(process) if fault.kind is Kind.KILL else thaw(process))
-        if fault.target is Target.TRANSFORMER and fault.kind is Kind.KILL:
-            self._outages[self._stack.hit.name].append(Outage(began, loop.time()))
         self.applied[f"{fault.kind} {fault.target}"] += 1
         await asyncio.sleep(fault.pause_s)
 
     def _judge(self) -> None:
         for call in self._callers.calls:
-            ended = outcome(call, self._outages[call.to])
+            ended = outcome(call, self._deaths[call.to])
             if isinstance(ended, Outcome):
                 self.outcomes[ended] += 1
             else:

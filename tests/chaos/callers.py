@@ -92,7 +92,7 @@ class Callers:
         self.calls.append(call)
         loop = asyncio.get_running_loop()
         call.began = loop.time()
-        server = next(server for server in self._servers if server.name == call.to)
+        server = await self._reached(call)
         work = asyncio.ensure_future(
             self._grpc(call, server) if call.kind.startswith("grpc") else self._rest(call, server)
         )
@@ -103,6 +103,21 @@ class Callers:
         with suppress(asyncio.CancelledError):
             await work
         call.ended = loop.time()
+
+    async def _reached(self, call: Call) -> Server:
+        """The server that `call` is for, or the other one when that refuses connections.
+
+        What any load balancer does: nothing has been sent, so nothing is repeated.
+        """
+        first, other = sorted(self._servers, key=lambda server: server.name != call.to)
+        try:
+            port = first.grpc if call.kind.startswith("grpc") else first.http
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+        except ConnectionError:
+            call.to = other.name
+            return other
+        return first
 
     async def _rest(self, call: Call, server: Server) -> None:
         path, body = _request(call)

@@ -29,17 +29,17 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Outage:
-    """When a transformer was dead or frozen, on the loop's clock."""
+class Death:
+    """When a transformer was killed: between these two, on the loop's clock."""
 
-    began: float
-    ended: float
+    after: float
+    before: float
 
 
-def outcome(call: Call, outages: Sequence[Outage]) -> Outcome | str:
+def outcome(call: Call, deaths: Sequence[Death]) -> Outcome | str:
     """How `call` ended, or a sentence on what should not have happened.
 
-    `outages` are those of the transformer that it went to.
+    `deaths` are those of the transformer that it went to.
     """
     right = answer(call.prompt, call.tokens)
     ended: Outcome | str
@@ -50,8 +50,8 @@ def outcome(call: Call, outages: Sequence[Outage]) -> Outcome | str:
     elif call.left:
         ended = Outcome.LEFT
     elif not call.status:
-        dead = any(o.began <= call.ended and call.began <= o.ended for o in outages)
-        ended = Outcome.LOST if dead else f"lost while its transformer was well ({call.error})"
+        in_flight = any(call.began <= d.before and d.after <= call.ended for d in deaths)
+        ended = Outcome.LOST if in_flight else f"lost, though nobody killed it ({call.error})"
     elif call.error is None:
         whole = call.whole and call.text == right and call.status in BEGUN
         ended = Outcome.ANSWERED if whole else f"cut short without an error: {call.text!r}"

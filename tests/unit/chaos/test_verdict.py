@@ -6,7 +6,7 @@ import pytest
 from callers import Call
 from fixed_predictor import token
 from plan import Kind, Target, faults
-from verdict import Outage, Outcome, charge, outcome
+from verdict import Death, Outcome, charge, outcome
 
 PROMPT, TOKENS = "main 1 word", 3
 PIECES = [token(PROMPT, number) for number in range(TOKENS)]
@@ -38,7 +38,7 @@ LOST = "the predictor of model 'model' was lost during the answer"
     ],
 )
 def test_what_may_happen(changes, ended):
-    assert outcome(replace(GOOD, **changes), [Outage(20, 21)]) is ended
+    assert outcome(replace(GOOD, **changes), [Death(20, 20.2)]) is ended
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,8 @@ def test_what_may_happen(changes, ended):
         ({"texts": [PIECES[1]], "left": True}, "wrong text"),
         ({"texts": PIECES[:2]}, "cut short without an error"),
         ({"whole": False}, "cut short without an error"),
-        ({"texts": PIECES[:1], "whole": False, "status": ""}, "while its transformer was well"),
+        ({"texts": PIECES[:1], "whole": False, "status": ""}, "though nobody killed it"),
+        ({"status": "", "texts": [], "began": 20.5, "ended": 20.6}, "though nobody killed it"),
         ({"status": "500", "error": "internal error", "texts": []}, "says nothing"),
         ({"status": "500", "error": "something else went wrong", "texts": []}, "something else"),
         ({"status": "503", "error": LOST, "texts": []}, "no time to come"),
@@ -58,7 +59,7 @@ def test_what_may_happen(changes, ended):
     ],
 )
 def test_what_must_not_happen(changes, problem):
-    ended = outcome(replace(GOOD, **changes), [Outage(20, 21)])
+    ended = outcome(replace(GOOD, **changes), [Death(20, 20.2)])
     assert not isinstance(ended, Outcome)
     assert problem in ended
 
