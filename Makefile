@@ -11,7 +11,7 @@ UV := .tools/bin/uv
 BIN := .venv/bin
 SOURCES := autoscaling manifests predictors protocol transformers
 SCRIPTS = .ci/run $(shell find manifests tests -name '*.sh')
-LOCKED := tools build dev transformer predictor-cpu predictor-gpu demo perf controller
+LOCKED := tools build dev transformer predictor-cpu predictor-gpu demo perf controller mlserver
 
 .PHONY: help
 help: ## Print the targets
@@ -52,8 +52,19 @@ conformance: .venv/.ready ## Test any V2 server (URL=http://HOST:PORT GRPC_URL=H
 	$(BIN)/python -m pytest tests/conformance -q --tb=short --junitxml=build/conformance.xml --url '$(URL)' \
 	$(if $(GRPC_URL),--grpc-url '$(GRPC_URL)') --model '$(MODEL)' $(ARGS)
 
+.PHONY: conformance-table
+conformance-table: .venv/.ready ## Compare ours, stock KServe and MLServer: writes docs/conformance.md
+	@$(UV) venv --quiet --allow-existing --python '>=3.11,<3.13' build/mlserver
+	@$(UV) pip sync --quiet --python build/mlserver requirements/mlserver.txt
+	$(BIN)/python tests/conformance/comparison/run.py $(ARGS)
+
+.PHONY: fuzz
+fuzz: .venv/.ready ## Fuzz the decoders (ARGS="--seconds 600 chat v2_infer")
+	$(BIN)/python tests/fuzz/campaign.py $(ARGS)
+
 .PHONY: bench
-bench: .venv/.ready ## Measure the transformer's overhead beside stock KServe
+bench: .venv/.ready ## Measure codecs and the transformer's overhead beside stock KServe
+	$(BIN)/python perf/codec.py
 	$(BIN)/python perf/hop.py $(ARGS)
 
 .PHONY: overload
@@ -92,7 +103,7 @@ lock: .tools/.ready ## Compile requirements/*.txt from pyproject.toml (UPGRADE=-
 .PHONY: $(LOCKED)
 tools: # without the project's environments: any python3 may install uv
 	@$(compile) --no-config --group $@
-build:
+build mlserver:
 	@$(compile) --group $@
 dev:
 	@$(compile) pyproject.toml --extra demo --group dev $(CPU)
