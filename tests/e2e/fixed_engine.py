@@ -28,7 +28,9 @@ def manifest(*, slots: int, token_ms: int, target: int, most: int, window: str) 
     predictor = service["spec"]["predictor"]
     predictor["scaleTarget"] = target
     predictor["maxReplicas"] = most
-    predictor["annotations"]["autoscaling.knative.dev/window"] = window
+    for component in (predictor, service["spec"]["transformer"]):
+        annotations = component.setdefault("annotations", {})
+        annotations["autoscaling.knative.dev/window"] = window
     (container,) = predictor["containers"]
     container["command"] = [PYTHON, f"{FOLDER}/{SOURCE.name}"]
     container["args"] = [

@@ -102,7 +102,7 @@ def test_scale_down_under_load_loses_nothing(
 
     with Streams(fixed, callers=BURST, tokens=TOKENS, answer=answer) as burst:
         eventually(lambda: len(ready(fixed)) >= 3, "the burst has scaled it out", timeout_s=120)
-        with Streams(fixed, callers=4, tokens=5 * TOKENS, answer=answer) as streams:
+        with Streams(fixed, callers=4, tokens=3 * TOKENS, answer=answer) as streams:
             eventually(lambda: len(streams.flowing) == 4, "four long streams flow", timeout_s=60)
             burst.stop()
             began = time.monotonic()
