@@ -77,7 +77,7 @@ def test_the_predictor_has_no_route_on_the_public_gateway(chat: Chat) -> None:
 def test_a_stream_arrives_piece_by_piece(chat: Chat, measured: Callable[..., None]) -> None:
     body = {
         "text_input": "Once upon a time",
-        "parameters": {"max_tokens": 40, "temperature": 0, "ignore_eos": True},
+        "parameters": {"max_tokens": 80, "temperature": 0, "ignore_eos": True},
     }
     began = time.monotonic()
     arrived = []
@@ -89,10 +89,12 @@ def test_a_stream_arrives_piece_by_piece(chat: Chat, measured: Callable[..., Non
             arrived.append((time.monotonic() - began, part))  # noqa: PERF401 (times as they come)
     events = b"".join(part for _, part in arrived).split(b"\n\n")
     assert b'"finish_reason":"length"' in events[-2]
-    # A buffering proxy would hand over a few large parts.
-    assert len(arrived) > 20
+    # A buffering proxy would hand all 6 kB over in one part, or two. On a busy machine several tokens
+    # share a part.
+    assert len(arrived) >= 5
     measured("first event of a stream, warm", arrived[0][0])
-    measured("last event of 40 tokens, warm", arrived[-1][0])
+    measured("last event of 80 tokens, warm", arrived[-1][0])
+    measured("parts in which 80 tokens arrived", len(arrived), "parts")
 
 
 def test_the_predictor_goes_to_zero_and_the_next_request_is_held_and_answered(
