@@ -10,16 +10,18 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import httpx
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 OVERLAYS = REPOSITORY / "manifests/overlays"
+COMPONENTS = REPOSITORY / "manifests/components"
 REPORT = REPOSITORY / "build/e2e.txt"
 NAMESPACE = "keepwarm-e2e"
 SERVICE = "chat"
@@ -42,11 +44,13 @@ class Chat:
     gateway: str
     namespace: str
     host: str
+    key: str = ""
 
     def client(self) -> httpx.Client:
-        return httpx.Client(
-            base_url=self.gateway, headers={"host": self.host}, timeout=300, trust_env=False
-        )
+        headers = {"host": self.host}
+        if self.key:
+            headers["authorization"] = f"Bearer {self.key}"
+        return httpx.Client(base_url=self.gateway, headers=headers, timeout=300, trust_env=False)
 
     def kubectl(self, *args: str, **options: bool) -> str:
         """`kubectl` in the service's namespace."""
@@ -89,10 +93,23 @@ def measured() -> Iterator[Callable[..., None]]:
     print(f"\nmeasured on this cluster:\n{report}")
 
 
-def rendered(overlay: str, *, images: int = 2) -> str:
-    """The overlay as it is, with the images' names of this cluster."""
+def kustomized(*, resources: Sequence[Path] = (), components: Sequence[Path] = ()) -> str:
+    """What a kustomization of these folders renders to."""
+    with TemporaryDirectory() as folder:
+        relative = {
+            key: [os.path.relpath(path, Path(folder).resolve()) for path in paths]
+            for key, paths in (("resources", resources), ("components", components))
+        }
+        (Path(folder) / "kustomization.yaml").write_text(json.dumps(relative))
+        return kubectl("kustomize", folder)
+
+
+def rendered(overlay: str, *components: str, images: int = 2) -> str:
+    """The overlay with these components, with the images' names of this cluster."""
     prefix, _, rest = os.environ.get("KEEPWARM_IMAGES", "keepwarm/*:0.1.0").partition("*")
-    text = kubectl("kustomize", str(OVERLAYS / overlay))
+    text = kustomized(
+        resources=[OVERLAYS / overlay], components=[COMPONENTS / name for name in components]
+    )
     text, found = re.subn(
         r"image: keepwarm/([a-z-]+):0\.1\.0", lambda image: f"image: {prefix}{image[1]}{rest}", text
     )
@@ -121,15 +138,20 @@ def fresh_namespace(name: str) -> Iterator[None]:
 def served(manifest: str, namespace: str) -> Iterator[Chat]:
     """The manifest's InferenceService, Ready, in a namespace of its own."""
     with fresh_namespace(namespace):
-        kubectl("-n", namespace, "apply", "-f", "-", stdin=manifest)
-        kubectl(
-            *("-n", namespace, "wait", f"inferenceservice/{SERVICE}", "--for=condition=Ready"),
-            f"--timeout={READY_TIMEOUT_S}s",
-        )
-        url = kubectl(
-            *("-n", namespace, "get", f"ksvc/{SERVICE}-transformer", "-o"), "jsonpath={.status.url}"
-        )
-        yield Chat(os.environ["KEEPWARM_GATEWAY"], namespace, url.removeprefix("http://"))
+        yield ready(manifest, namespace)
+
+
+def ready(manifest: str, namespace: str) -> Chat:
+    """Applies the manifest and waits for its InferenceService."""
+    kubectl("-n", namespace, "apply", "-f", "-", stdin=manifest)
+    kubectl(
+        *("-n", namespace, "wait", f"inferenceservice/{SERVICE}", "--for=condition=Ready"),
+        f"--timeout={READY_TIMEOUT_S}s",
+    )
+    url = kubectl(
+        *("-n", namespace, "get", f"ksvc/{SERVICE}-transformer", "-o"), "jsonpath={.status.url}"
+    )
+    return Chat(os.environ["KEEPWARM_GATEWAY"], namespace, url.removeprefix("http://"))
 
 
 @pytest.fixture(scope="session")

@@ -21,9 +21,11 @@ def answer() -> Callable[[str, int], str]:
     return runpy.run_path(str(SOURCE))["answer"]
 
 
-def manifest(*, slots: int, token_ms: int, target: int, most: int, window: str) -> str:
-    """The overlay with `slots` sequences a pod at a time, scaled at `target` up to `most` pods."""
-    documents = list(yaml.safe_load_all(rendered("cpu-demo")))
+def manifest(
+    *components: str, slots: int, token_ms: int, target: int, most: int, window: str
+) -> str:
+    """`slots` sequences a pod at a time, scaled at `target` up to `most` pods."""
+    documents = list(yaml.safe_load_all(rendered("cpu-demo", *components)))
     (service,) = (each for each in documents if each["kind"] == "InferenceService")
     predictor = service["spec"]["predictor"]
     predictor["scaleTarget"] = target

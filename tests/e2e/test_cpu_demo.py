@@ -89,8 +89,8 @@ def test_a_stream_arrives_piece_by_piece(chat: Chat, measured: Callable[..., Non
             arrived.append((time.monotonic() - began, part))  # noqa: PERF401 (times as they come)
     events = b"".join(part for _, part in arrived).split(b"\n\n")
     assert b'"finish_reason":"length"' in events[-2]
-    # A buffering proxy would hand all 6 kB over in one part, or two. On a busy machine several tokens
-    # share a part.
+    # A buffering proxy would hand all 6 kB over in a part or two; on a busy machine several tokens
+    # share one.
     assert len(arrived) >= 5
     measured("first event of a stream, warm", arrived[0][0])
     measured("last event of 80 tokens, warm", arrived[-1][0])
