@@ -41,13 +41,24 @@ def namespace() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def taken(eventually: Callable[..., None]) -> Iterator[Callable[[dict], str]]:
-    """Applies an InferenceService; gives what refused it, or "" when it was taken."""
-    applied: list[str] = []
+class Gates:
+    """Sends InferenceServices through the webhooks, each under a name of its own.
 
-    def take(service: dict[str, Any]) -> str:
-        name, components = service["metadata"]["name"], set(service["spec"])
+    An example whose name is what it is about keeps it.
+    """
+
+    def __init__(self, eventually: Callable[..., None]) -> None:
+        self._eventually = eventually
+        self._count = 0
+        self.name = ""
+        self.revisions: dict[str, dict[str, Any]] = {}
+
+    def take(self, service: dict[str, Any]) -> str:
+        """Applies it; gives what refused it, or "" when it was taken."""
+        self._count += 1
+        if service["metadata"]["name"] == "chat":
+            service["metadata"]["name"] = f"gate-{self._count}"
+        self.name = service["metadata"]["name"]
         done = subprocess.run(
             ["kubectl", "-n", NAMESPACE, "apply", "-f", "-"],
             input=json.dumps(service),
@@ -57,28 +68,41 @@ def taken(eventually: Callable[..., None]) -> Iterator[Callable[[dict], str]]:
         )
         if done.returncode:
             return done.stderr
-        applied.append(name)
+        try:
+            return self._reconciled(service)
+        finally:
+            # Its pods and Services end while the next one is tried.
+            gone = ("delete", "inferenceservice", self.name, "--wait=false")
+            kubectl("-n", NAMESPACE, *gone)
+
+    def _reconciled(self, service: dict[str, Any]) -> str:
         mode = service["metadata"].get("annotations", {}).get("serving.kserve.io/deploymentMode")
         if mode == "Standard":
-            kind, wanted = "deployments.apps", {f"{name}-{part}" for part in components}
+            kind, suffix = "deployments.apps", ""
         else:
-            kind = "revisions.serving.knative.dev"
-            wanted = {f"{name}-{part}-00001" for part in components}
-        eventually(
-            lambda: refusals(name) or wanted <= set(names(kind)),
+            kind, suffix = "revisions.serving.knative.dev", "-00001"
+        wanted = {f"{self.name}-{part}{suffix}" for part in service["spec"]}
+        self._eventually(
+            lambda: refusals(self.name) or wanted <= set(names(kind)),
             "every component is refused or has what its mode makes of it",
             timeout_s=60,
         )
-        return "\n".join(refusals(name))
+        self.revisions = {} if refusals(self.name) or suffix == "" else self._revisions()
+        return "\n".join(refusals(self.name))
 
-    yield take
-    for name in applied:
-        kubectl("-n", NAMESPACE, "delete", "inferenceservice", name, "--timeout=60s")
-        eventually(
-            lambda: not names("revisions.serving.knative.dev") and not names("deployments.apps"),
-            "no Revision and no Deployment is left",
-            timeout_s=120,
-        )
+    def _revisions(self) -> dict[str, dict[str, Any]]:
+        found = kubectl("-n", NAMESPACE, "get", "revisions.serving.knative.dev", "-o", "json")
+        prefix = f"{self.name}-"
+        return {
+            item["metadata"]["name"].removeprefix(prefix).removesuffix("-00001"): item
+            for item in json.loads(found)["items"]
+            if item["metadata"]["name"].startswith(prefix)
+        }
+
+
+@pytest.fixture(scope="module")
+def gates(namespace: None, eventually: Callable[..., None]) -> Gates:
+    return Gates(eventually)
 
 
 def names(resource: str) -> list[str]:
@@ -106,11 +130,11 @@ def whole(example: str) -> dict[str, Any]:
 
 @RULE
 def test_what_a_rule_finds_is_refused_in_the_words_that_it_predicts(
-    rule: Rule, taken: Callable[[dict], str]
+    rule: Rule, gates: Gates
 ) -> None:
     service = whole(rule.failing)
     found = lint([Document("e2e", service)], rules=[rule]).findings
-    answer = taken(service)
+    answer = gates.take(service)
     assert found
     for finding in found:
         assert finding.refusal is not None
@@ -120,18 +144,10 @@ def test_what_a_rule_finds_is_refused_in_the_words_that_it_predicts(
 
 
 @RULE
-def test_what_a_rule_passes_is_taken(rule: Rule, taken: Callable[[dict], str]) -> None:
+def test_what_a_rule_passes_is_taken(rule: Rule, gates: Gates) -> None:
     service = whole(rule.passing)
     assert lint([Document("e2e", service)], rules=[rule]).findings == []
-    assert taken(service) == ""
-
-
-def revision(name: str, component: str = "predictor") -> dict[str, Any]:
-    found = kubectl(
-        *("-n", NAMESPACE, "get", "revisions.serving.knative.dev", f"{name}-{component}-00001"),
-        *("-o", "json"),
-    )
-    return dict(json.loads(found))
+    assert gates.take(service) == ""
 
 
 def example(rule_id: str, side: str = "failing") -> dict[str, Any]:
@@ -139,29 +155,35 @@ def example(rule_id: str, side: str = "failing") -> dict[str, Any]:
     return whole(getattr(rule, side))
 
 
-def test_kw001_what_knative_drops_is_gone_without_a_word(taken: Callable[[dict], str]) -> None:
-    assert taken(example("KW001")) == ""
-    spec = revision("chat")["spec"]
+def test_kw001_what_knative_drops_is_gone_without_a_word(gates: Gates) -> None:
+    assert gates.take(example("KW001")) == ""
+    spec = gates.revisions["predictor"]["spec"]
     assert "terminationGracePeriodSeconds" not in spec
     assert "lifecycle" not in spec["containers"][0]
 
 
 def test_kw018_concurrency_becomes_workers_unless_the_manifest_says_one(
-    taken: Callable[[dict], str],
+    gates: Gates,
 ) -> None:
-    assert taken(example("KW018")) == ""
-    args = revision("chat", "transformer")["spec"]["containers"][0]["args"]
+    assert gates.take(example("KW018")) == ""
+    args = gates.revisions["transformer"]["spec"]["containers"][0]["args"]
     assert args[args.index("--workers") + 1] == "8"
 
 
-def test_kw020_a_min_scale_annotation_does_not_arrive(taken: Callable[[dict], str]) -> None:
-    assert taken(example("KW020")) == ""
-    assert revision("chat")["metadata"]["annotations"]["autoscaling.knative.dev/min-scale"] == "1"
+def test_kw020_a_min_scale_annotation_does_not_arrive(gates: Gates) -> None:
+    assert gates.take(example("KW020")) == ""
+    assert (
+        gates.revisions["predictor"]["metadata"]["annotations"]["autoscaling.knative.dev/min-scale"]
+        == "1"
+    )
 
 
-def test_kw021_the_field_wins_over_the_annotation(taken: Callable[[dict], str]) -> None:
-    assert taken(example("KW021")) == ""
-    assert revision("chat")["metadata"]["annotations"]["autoscaling.knative.dev/target"] == "16"
+def test_kw021_the_field_wins_over_the_annotation(gates: Gates) -> None:
+    assert gates.take(example("KW021")) == ""
+    assert (
+        gates.revisions["predictor"]["metadata"]["annotations"]["autoscaling.knative.dev/target"]
+        == "16"
+    )
 
 
 def test_the_linter_reads_this_clusters_config_maps(tmp_path: Path) -> None:
