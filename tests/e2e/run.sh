@@ -18,6 +18,7 @@ if [ -z "${KUBECONFIG:-}" ] || [ -z "${KEEPWARM_GATEWAY:-}" ]; then
 	"$kit/image.sh" keepwarm-transformer:e2e . --file transformers/Dockerfile
 	"$kit/image.sh" keepwarm-predictor-cpu-demo:e2e . --file predictors/Dockerfile.cpu --target demo
 	"$kit/image.sh" keepwarm-warm-pool:e2e . --file autoscaling/Dockerfile.controller
-	export KEEPWARM_IMAGES='dev.local/keepwarm-*:e2e'
+	"$kit/image.sh" keepwarm-redis:e2e tests/e2e/redis
+	export KEEPWARM_IMAGES='dev.local/keepwarm-*:e2e' KEEPWARM_REDIS_IMAGE=dev.local/keepwarm-redis:e2e
 fi
 .venv/bin/pytest tests/e2e -s "$@"

@@ -175,6 +175,22 @@ class Store:
 class Cluster(redis.RedisCluster):
     """A Cluster's client that tells where a key is."""
 
+    async def initialize(
+        self,
+        additional_startup_nodes_info: list[tuple[str, int]] | None = None,
+        last_failed_node_name: str | None = None,
+    ) -> "Cluster":
+        """Learns the layout; raises RedisClusterException while nobody serves a slot."""
+        known = dict(self.nodes_manager.startup_nodes)
+        try:
+            await super().initialize(additional_startup_nodes_info, last_failed_node_name)
+        except IndexError:
+            # redis-py takes the first master without asking whether there is one, and has forgotten
+            # by then whom it could ask again.
+            self.nodes_manager.startup_nodes = known
+            raise exceptions.RedisClusterException("no node serves a slot yet") from None
+        return self
+
     @property
     def is_known(self) -> bool:
         """Whether the layout is known; until then a command first learns it."""

@@ -106,6 +106,16 @@ async def test_a_redis_that_is_down_at_the_start_is_found_later(fresh_redis, sto
     await until(lambda: well(store), "the store is well")
 
 
+async def test_a_cluster_that_has_not_formed_yet_is_found_later(fresh_redis, free_ports, store_of):
+    (bus,) = free_ports(1)
+    server = fresh_redis("--cluster-enabled", "yes", "--cluster-port", str(bus))
+    store = store_of(server.url.replace("redis:", "redis+cluster:"))
+    await store.start()
+    assert not store.is_up
+    server.client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
+    await until(lambda: well(store), "the store is well")
+
+
 async def test_a_frozen_redis_is_waited_for_twice_and_then_not_asked(fresh_redis, store_of):
     server = fresh_redis()
     store = store_of(server.url)
