@@ -188,8 +188,12 @@ class OpenAICall:
             return False
         if not self.stream:
             raise InvalidInput("stream_options is only allowed when stream is true")
-        if not isinstance(options, dict) or set(options) - {"include_usage"}:
+        # Obfuscation pads events; what asks for none is honoured.
+        allowed = {"include_usage", "include_obfuscation"}
+        if not isinstance(options, dict) or set(options) - allowed:
             raise InvalidInput("stream_options must be an object with at most include_usage")
+        if options.get("include_obfuscation", False) is not False:
+            raise InvalidInput("stream_options.include_obfuscation must be false")
         return _flag(dict(options), "include_usage")
 
     def _prompts(self, members: dict[str, Any]) -> tuple[Prompt, ...]:

@@ -135,6 +135,7 @@ def generation_request(infer: InferRequest, *, stream: bool) -> GenerationReques
     requested = [output.name for output in infer.outputs or ()]
     if len(set(requested)) != len(requested):
         raise InvalidInput("outputs: two outputs have the same name")
+    _check_protocol_parameters(infer.parameters)
     parameters = {
         name: value for name, value in infer.parameters.items() if name not in _PROTOCOL_PARAMETERS
     }
@@ -147,6 +148,19 @@ def generation_request(infer: InferRequest, *, stream: bool) -> GenerationReques
             "parameter 'logprobs' needs the output 'logprobs', which is not asked for"
         )
     return GenerationRequest(infer.model, _prompts(infer.inputs[0]), params, stream)
+
+
+def _check_protocol_parameters(parameters: Parameters) -> None:
+    priority = parameters.get(PRIORITY, 0)
+    if type(priority) is not int or priority < 0:
+        raise InvalidInput(
+            f"parameter 'priority' must be an integer, 0 or more, got {shown(priority)}"
+        )
+    empty = parameters.get(EMPTY_FINAL_RESPONSE, False)
+    if type(empty) is not bool:
+        raise InvalidInput(
+            f"parameter '{EMPTY_FINAL_RESPONSE}' must be true or false, got {shown(empty)}"
+        )
 
 
 def _check_supported(parameters: Parameters, where: str) -> None:

@@ -19,6 +19,12 @@ def test_the_openai_client_chats_completes_and_streams(
     assert seen["usage"] == seen["usage_streamed"]
     assert seen["completion"] == seen["completion_streamed"] == infer(stack, SHORT)
     assert seen["unknown_model"] == "model_not_found"
+    assert type(json.loads(seen["bounded"])["ok"]) is bool
+    assert len(seen["bounded_tokens"]) == seen["bounded_count"]
+    assert {count for _, count in seen["bounded_tokens"]} == {2}
+    assert len(seen["scored"]) == 3
+    assert all(logprob <= 0 for logprob in seen["scored_logprobs"])
+    assert "'tools' is not supported" in seen["tools"]
 
 
 def test_tritonclient_infers_over_http_as_json_binary_and_compressed(

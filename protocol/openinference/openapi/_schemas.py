@@ -233,7 +233,14 @@ _COMMON: Final[Schema] = {
     ),
     "stream": _or_null(BOOLEAN),
     "stream_options": _or_null(
-        {**_object({}, {"include_usage": BOOLEAN}, closed=True), "description": "With stream only."}
+        {
+            **_object(
+                {},
+                {"include_usage": BOOLEAN, "include_obfuscation": {"const": False}},
+                closed=True,
+            ),
+            "description": "With stream only.",
+        }
     ),
     "response_format": _or_null(_RESPONSE_FORMAT),
     **_HARMLESS,

@@ -50,7 +50,7 @@ def exception_handlers() -> dict[Any, Callable[[Request, Any], Awaitable[Respons
 
     async def http_error(request: Request, error: HTTPException) -> Response:
         message = {
-            404: f"no such path: {request.url.path}",
+            404: f"no such path: {request.url.path:.200}",
             405: f"method {request.method} is not allowed here",
         }.get(error.status_code, str(error.detail))
         problem = ServingError(message)

@@ -29,9 +29,38 @@ try:
     unknown = "answered"
 except openai.NotFoundError as error:
     unknown = error.code
+schema = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}
+bounded = client.chat.completions.create(
+    model=model,
+    messages=messages,
+    temperature=0,
+    max_completion_tokens=40,
+    response_format={"type": "json_schema", "json_schema": {"name": "a", "schema": schema}},
+    logprobs=True,
+    top_logprobs=2,
+)
+scored = client.completions.create(model=model, prompt=prompt, max_tokens=3, logprobs=1)
+try:
+    client.chat.completions.create(
+        model=model,
+        messages=messages,
+        tools=[{"type": "function", "function": {"name": "f", "parameters": {}}}],
+    )
+    tools = "answered"
+except openai.BadRequestError as error:
+    tools = error.message
 print(
     json.dumps(
         {
+            "bounded": bounded.choices[0].message.content,
+            "bounded_tokens": [
+                [token.token, len(token.top_logprobs)]
+                for token in bounded.choices[0].logprobs.content
+            ],
+            "bounded_count": bounded.usage.completion_tokens,
+            "scored": scored.choices[0].logprobs.tokens,
+            "scored_logprobs": scored.choices[0].logprobs.token_logprobs,
+            "tools": tools,
             "models": [item.id for item in client.models.list()],
             "chat": chat.choices[0].message.content,
             "finish_reason": chat.choices[0].finish_reason,

@@ -112,6 +112,7 @@ def test_a_member_that_would_change_the_answer_is_refused(call, name, value):
         (_chat, {"stream": True, "stream_options": []}, "at most include_usage"),
         (_chat, {"stream": True, "stream_options": {"x": 1}}, "at most include_usage"),
         (_chat, {"stream": True, "stream_options": {"include_usage": 1}}, "include_usage must be"),
+        (_chat, {"stream": True, "stream_options": {"include_obfuscation": True}}, "must be false"),
         (_chat, {"messages": None}, "messages must be a non-empty list"),
         (_chat, {"messages": [{"role": "user"}]}, "messages[0].content must be a string"),
         (_chat, {"prompt": "Hi"}, "parameter 'prompt' is unknown"),
