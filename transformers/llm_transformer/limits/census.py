@@ -16,7 +16,7 @@ PERIOD_S: Final = 2.0
 GONE_S: Final = 3 * PERIOD_S
 _KEY: Final = "keepwarm:{replicas}"
 _COUNT: Final = Script(
-    """
+    """#!lua
 local t = redis.call('TIME')
 local now, gone = t[1] + t[2] / 1e6, tonumber(ARGV[2])
 redis.call('ZADD', KEYS[1], string.format('%.6f', now), ARGV[1])

@@ -1,7 +1,10 @@
+#!lua
 -- rules.reserve in Redis: one request and its tokens, all or nothing, on Redis's clock.
 -- KEYS: account (hash), leases (sorted set by expiry), address (string). All in one hash slot.
 -- ARGV: lease id, tokens, lease ms, then period ms and burst of requests and of address, most
 -- concurrent, period ms and burst of tokens; a negative number is no limit.
+-- With a first line like this (Redis 7) a server without memory refuses the whole script, not the rest
+-- of one half done.
 -- Returns: which limit refused (0 none, 1 requests, 2 address, 3 concurrent, 4 tokens), wait ms, and
 -- what is left and the ms until it is whole, for requests, address, concurrent and tokens.
 local now = CLOCK

@@ -1,3 +1,4 @@
+#!lua
 -- rules.settle in Redis: gives a lease back and charges what was used.
 -- KEYS: account (hash), leases (sorted set by expiry). ARGV: lease id, its tokens, tokens used, period
 -- ms of tokens (negative is no limit). Returns 0 when the lease had expired: it is then given back
