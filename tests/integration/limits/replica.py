@@ -77,8 +77,10 @@ class Replica:
         return self._protection.limits.generate(request, context, identity)
 
 
-async def opened(stack: AsyncExitStack, folder: Path, url: str, **plan: Any) -> Replica:
-    """A replica that shares `url` with others; `plan` is everybody's."""
+async def opened(
+    stack: AsyncExitStack, folder: Path, url: str, assumed: int, **plan: Any
+) -> Replica:
+    """A replica that shares `url` with others, `assumed` until it has counted; one plan for all."""
     path = folder / "plans.yaml"
     path.write_text(yaml.safe_dump({"plans": {"anonymous": plan}}))
     settings = TransformerSettings(
@@ -88,7 +90,7 @@ async def opened(stack: AsyncExitStack, folder: Path, url: str, **plan: Any) -> 
         plans_file=str(path),
         redis_url=url,
         redis_timeout_s=TIMEOUT_S,
-        redis_replicas=2,
+        redis_replicas=assumed,
     )
     forward = Streams()
     own = await stack.enter_async_context(AsyncExitStack())

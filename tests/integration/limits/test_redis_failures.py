@@ -42,8 +42,8 @@ async def replicas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
     monkeypatch.setattr(census, "PERIOD_S", 0.1)
     async with AsyncExitStack() as stack:
 
-        async def open_pair(url: str, **plan: Any) -> tuple[Replica, Replica]:
-            pair = [await opened(stack, tmp_path, url, **plan) for _ in range(2)]
+        async def open_pair(url: str, *, assumed: int = 9, **plan: Any) -> tuple[Replica, Replica]:
+            pair = [await opened(stack, tmp_path, url, assumed, **plan) for _ in range(2)]
             await until(lambda: {each.share for each in counts} == {1 / SHARE}, "they are two")
             return pair[0], pair[1]
 
@@ -77,7 +77,7 @@ async def test_with_redis_the_limit_is_one_for_all(
 async def test_down_at_the_start(replicas: Pair, fresh_redis: "Callable[..., RedisServer]") -> None:
     server = fresh_redis()
     server.kill()
-    one, two = await replicas(server.url, requests=REQUESTS)
+    one, two = await replicas(server.url, assumed=SHARE, requests=REQUESTS)
     assert metric("keepwarm_redis_up") == 0
     assert [await one.asks(5), await two.asks(5)] == [SHARE, SHARE]
     assert metric("keepwarm_limit_local") == 1

@@ -34,6 +34,7 @@ class Census:
         """`assumed` is how many there are until Redis has told."""
         self._store = store
         self._id = os.urandom(8).hex()
+        self._closing = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._count = assumed
         metrics.REPLICAS.set(assumed)
@@ -49,18 +50,21 @@ class Census:
 
     async def close(self) -> None:
         """Takes this replica out."""
+        # Not cancelled: Redis's client may take a cancellation for its own time-out's.
+        self._closing.set()
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await self._task
         with suppress(StoreUnavailableError):
             await self._store.call(_KEY, lambda client: client.zrem(_KEY, self._id))
 
     async def _run(self) -> None:
-        while True:
+        while not self._closing.is_set():
             with suppress(StoreUnavailableError):
                 count = await self._store.call(
                     _KEY, lambda client: _COUNT(client, [_KEY], [self._id, GONE_S])
                 )
                 self._count = max(1, count)
                 metrics.REPLICAS.set(self._count)
-            await asyncio.sleep(PERIOD_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PERIOD_S):
+                    await self._closing.wait()

@@ -5,9 +5,9 @@ cannot be settled because Redis is away is settled when it is back, or by the le
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from importlib import resources
-from typing import Final
+from typing import Any, Final
 
 from llm_transformer.limits import metrics
 from llm_transformer.limits.meter import Ask, Lease, LeaseIds
@@ -33,7 +33,8 @@ class RedisMeter:
         self._settle = _script("settle.lua", clock)
         self._ids = LeaseIds()
         self._owed: dict[str, tuple[Lease, int]] = {}
-        self._settling: set[asyncio.Task[None]] = set()
+        self._paying = False
+        self._tasks: set[asyncio.Task[object]] = set()
         store.on_recovery(self._pay)
 
     async def reserve(self, ask: Ask) -> tuple[Verdict, Lease | None]:
@@ -48,40 +49,58 @@ class RedisMeter:
         except BaseException:
             # Redis may have reserved, or do so when it goes on.
             if limits.leases:
-                self.settle(lease, 0)
+                self._owe(lease, 0)
             raise
+        self._pay()
         verdict = _verdict(limits, answer)
         return verdict, lease if verdict.refused is None and limits.leases else None
 
     def settle(self, lease: Lease, tokens: int) -> None:
-        task = asyncio.get_running_loop().create_task(self._settle_now(lease, tokens))
-        self._settling.add(task)
-        task.add_done_callback(self._settling.discard)
+        self._beside(self._settle_now(lease, tokens))
 
     async def close(self) -> None:
         """Waits for the settlements under way."""
-        await asyncio.gather(*self._settling, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _settle_now(self, lease: Lease, tokens: int) -> None:
+    async def _settle_now(self, lease: Lease, tokens: int) -> bool:
+        """Whether it is done; if not, it is owed."""
         account, leases, _ = keys(lease.tenant, lease.key, "")
         period = -1.0 if lease.rate is None else lease.rate.period_ms
+        numbers = (lease.id, lease.tokens, tokens, period)
         try:
             await self._store.call(
-                account,
-                lambda client: self._settle(
-                    client, (account, leases), (lease.id, lease.tokens, tokens, period)
-                ),
+                account, lambda client: self._settle(client, (account, leases), numbers)
             )
         except StoreUnavailableError:
-            if len(self._owed) < MOST_OWED:
-                self._owed[lease.id] = (lease, tokens)
-                metrics.OWED.set(len(self._owed))
+            self._owe(lease, tokens)
+            return False
+        return True
+
+    def _owe(self, lease: Lease, tokens: int) -> None:
+        """Keeps a settlement until Redis answers again; beyond MOST_OWED the lease's end does."""
+        if len(self._owed) < MOST_OWED:
+            self._owed[lease.id] = (lease, tokens)
+            metrics.OWED.set(len(self._owed))
 
     def _pay(self) -> None:
-        owed, self._owed = list(self._owed.values()), {}
-        metrics.OWED.set(0)
-        for lease, tokens in owed:
-            self.settle(lease, tokens)
+        if self._owed and not self._paying:
+            self._paying = True
+            self._beside(self._pay_one_by_one())
+
+    async def _pay_one_by_one(self) -> None:
+        try:
+            for lease, tokens in list(self._owed.values()):
+                if not await self._settle_now(lease, tokens):
+                    return
+                del self._owed[lease.id]
+                metrics.OWED.set(len(self._owed))
+        finally:
+            self._paying = False
+
+    def _beside(self, work: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
 
 def keys(tenant: str, key: str, address: str) -> tuple[str, str, str]:

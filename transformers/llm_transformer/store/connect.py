@@ -11,6 +11,8 @@ from llm_transformer.store.address import Kind, RedisAddress
 from llm_transformer.store.guard import PROBE_S, Client, Cluster, Store
 
 CONNECTIONS: Final = 128
+# The longest wait for one of several nodes or Sentinels.
+IN_TURN_S: Final = PROBE_S / 4
 
 
 def connect(address: RedisAddress, *, timeout_s: float, connections: int = CONNECTIONS) -> Store:
@@ -24,16 +26,15 @@ def connect(address: RedisAddress, *, timeout_s: float, connections: int = CONNE
 
 
 def _client(address: RedisAddress, connections: int) -> Client:
-    # The guard bounds what a request waits; these bound what runs beside the requests.
-    socket: dict[str, Any] = {
-        "socket_timeout": PROBE_S,
-        "socket_connect_timeout": PROBE_S,
-        "protocol": 2,
-    }
+    # The guard bounds every call, so redis-py need not: its way costs a task for each command, and
+    # may swallow a cancellation. But where it asks several in turn, a silent one must not take all
+    # of a probe's time.
+    socket: dict[str, Any] = {"socket_connect_timeout": IN_TURN_S, "protocol": 2}
+    in_turn: dict[str, Any] = {**socket, "socket_timeout": IN_TURN_S}
     tls: dict[str, Any] = {"ssl": True, "ssl_ca_certs": address.ca_file} if address.tls else {}
     login: dict[str, Any] = {"username": address.username, "password": address.password}
     common: dict[str, Any] = {
-        **socket,
+        **(in_turn if address.kind is Kind.CLUSTER else {**socket, "socket_timeout": None}),
         **tls,
         **login,
         "max_connections": connections,
@@ -47,7 +48,7 @@ def _client(address: RedisAddress, connections: int) -> Client:
     if address.kind is Kind.SENTINEL:
         sentinel = Sentinel(  # type: ignore[no-untyped-call]  # redis-py has no types there
             address.hosts,
-            sentinel_kwargs={**socket, **tls, "password": address.sentinel_password},
+            sentinel_kwargs={**in_turn, **tls, "password": address.sentinel_password},
         )
         client: redis.Redis = sentinel.master_for(address.master, db=address.db, **common)
         return client

@@ -304,3 +304,26 @@ async def test_one_replicas_share_of_a_limit():
     assert limits.shared(0.01).requests.burst == 1
     assert limits.shared(1) is limits
     assert replace(limits, requests=None).shared(0.5).requests is None
+
+
+async def test_a_reservation_whose_caller_left_meanwhile_is_given_back(redis_server):
+    tenant = f"t{random.getrandbits(64):x}"
+    store = connect(RedisAddress.parse(redis_server.url), timeout_s=5)
+    meter = RedisMeter(store)
+    ask = Ask(tenant, "k", "", Limits(concurrent=2), 1, 300.0)
+    await meter.reserve(ask)
+    redis_server.freeze()
+    leaving = asyncio.create_task(meter.reserve(ask))
+    await asyncio.sleep(0)
+    while not store.client.connection_pool._in_use_connections:  # noqa: ASYNC110 (a plain state)
+        await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    redis_server.thaw()
+    # The next one finds the place taken perhaps, and pays what is owed; then it is free.
+    async with asyncio.timeout(20):
+        while (await meter.reserve(ask))[0].refused is not None:
+            await meter.close()
+    assert (await meter.reserve(ask))[0].refused is Limit.CONCURRENT
+    await meter.close()
+    await store.close()
