@@ -9,6 +9,7 @@ fit is judged on requests that it did not see.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import orjson
@@ -44,7 +45,10 @@ class PerfRun:
 
 @dataclass(frozen=True)
 class LatencyModel:
-    """Seconds; see the module. `error` is the median of |predicted - measured| / measured."""
+    """Seconds; see the module. `error` is the median of |predicted - measured| / measured.
+
+    What lies beyond `most_at_once` was not measured.
+    """
 
     prefill_s: float
     prefill_s_per_token: float
@@ -53,6 +57,7 @@ class LatencyModel:
     ttft_error: float = 0.0
     duration_error: float = 0.0
     fitted_on: int = 0
+    most_at_once: int = 0  # requests in the engine at once, as far as the run went; 0: not known
 
     def ttft_s(self, input_tokens: Floats) -> Floats:
         """First token, with the engine to itself."""
@@ -129,6 +134,32 @@ def others_in_engine(run: PerfRun) -> Floats:
     )
 
 
+def _most_at_once(run: PerfRun) -> int:
+    """The 95th percentile of how many requests a request shared the engine with, itself included.
+
+    Not the maximum: a few requests at the peak do not show what the peak is like.
+    """
+    return round(float(np.quantile(others_in_engine(run), 0.95))) + 1
+
+
+def load(path: Path) -> LatencyModel:
+    """The model that `keepwarm trace fit-latency --out` wrote. Raises TraceError."""
+    try:
+        value = orjson.loads(path.read_bytes())
+        model = LatencyModel(**value)
+        numbers = [float(v) for v in value.values()]
+    except OSError as error:
+        raise TraceError(str(path), f"it cannot be read: {error.strerror}.") from None
+    except (orjson.JSONDecodeError, TypeError, ValueError) as error:
+        raise TraceError(
+            str(path),
+            f"it is no latency model as `keepwarm trace fit-latency --out` writes it ({error}).",
+        ) from None
+    if not all(np.isfinite(numbers)) or min(numbers) < 0:
+        raise TraceError(str(path), "its values must be 0 or more.")
+    return model
+
+
 def fit(run: PerfRun, seed: int = 0) -> LatencyModel:
     """The model, least squares on relative errors, no coefficient below 0.
 
@@ -161,6 +192,7 @@ def fit(run: PerfRun, seed: int = 0) -> LatencyModel:
         ttft_error=_relative(ttft, held.ttft_s),
         duration_error=_relative(duration, held.duration_s),
         fitted_on=len(seen.arrival_s),
+        most_at_once=_most_at_once(run),
     )
 
 

@@ -15,6 +15,7 @@ from keepwarm.traces.errors import TraceError
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 DAY_S = 86_400
 WEEK_S = 7 * DAY_S
