@@ -1,10 +1,12 @@
 """Generated files: `write` makes them anew, `check` fails when a checked-in one is out of date."""
 
+import json
 import sys
 import tempfile
 from pathlib import Path
 
 from keepwarm.warmpool.settings import ControllerSettings
+from llm_transformer.limits import plans
 from llm_transformer.settings import TransformerSettings
 from manifest_lint import reference
 from openinference.proto.generate import generate
@@ -17,6 +19,7 @@ STUBS = tuple(
 )
 SETTINGS = "docs/settings.md"
 LINT = "docs/lint.md"
+PLANS = "docs/plans.schema.json"
 
 
 def settings_page() -> str:
@@ -47,6 +50,7 @@ def write(out: Path) -> None:
     (out / "docs").mkdir(parents=True, exist_ok=True)
     (out / SETTINGS).write_text(settings_page())
     (out / LINT).write_text(reference.page())
+    (out / PLANS).write_text(json.dumps(plans.schema(), indent=2) + "\n")
 
 
 def main() -> int:
@@ -57,7 +61,7 @@ def main() -> int:
         write(Path(folder))
         stale = [
             name
-            for name in (*STUBS, SETTINGS, LINT)
+            for name in (*STUBS, SETTINGS, LINT, PLANS)
             if (REPOSITORY / name).read_text() != (Path(folder) / name).read_text()
         ]
     if stale:

@@ -134,6 +134,15 @@ def read(path: Path) -> Plans:
     return plans
 
 
+def schema() -> dict[str, Any]:
+    """The JSON schema of a plans file (draft 2020-12)."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "keepwarm plans",
+        **{name: value for name, value in Plans.model_json_schema().items() if name != "title"},
+    }
+
+
 def _rule(rate: Rate | None, default_burst: float) -> rules.Rate | None:
     if rate is None:
         return None

@@ -1,6 +1,11 @@
 """Plans: what a file may say, and what its members become."""
 
+import json
+from pathlib import Path
+
+import jsonschema
 import pytest
+import yaml
 
 from llm_transformer.limits.plans import UnusablePlansError, read
 from llm_transformer.limits.rules import Limits, Rate
@@ -80,3 +85,34 @@ def test_a_key_of_no_plan_is_refused_not_unlimited(plans):
     found.check_names(["a"])
     with pytest.raises(UnusablePlansError, match="there is no plan 'c'; there are: a, b"):
         found.check_names(["a", "c"])
+
+
+DOCS = Path(__file__).parents[4] / "docs"
+
+
+def test_the_example_of_the_documentation_is_a_plans_file(plans):
+    text = (DOCS / "plans.md").read_text().split("```yaml\n")[1].split("```")[0]
+    found = plans(text).plans
+    assert set(found) == {"standard", "anonymous"}
+    jsonschema.validate(yaml.safe_load(text), json.loads((DOCS / "plans.schema.json").read_text()))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "plans: {}",
+        "plans: {a: {request: {limit: 1}}}",
+        "plans: {a: {requests: {limit: 0}}}",
+        "plans: {a: {max_tokens_by_route: {infr: 5}}}",
+        "plans: {a: {max_tokens_by_route: {infer: 0}}}",
+    ],
+)
+def test_the_schema_refuses_what_the_transformer_refuses(text):
+    schema = json.loads((DOCS / "plans.schema.json").read_text())
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(yaml.safe_load(text), schema)
+
+
+def test_the_plans_of_the_component_are_a_plans_file():
+    component = Path(__file__).parents[4] / "manifests/components/api-keys/plans.yaml"
+    assert "default" in read(component).plans
