@@ -7,6 +7,7 @@ more stops in the middle of its work.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
 
@@ -80,19 +81,20 @@ class Cluster:
     async def watch(self, kind: Kind, version: str) -> AsyncIterator[tuple[str, Object]]:
         """Changes since `version`. Raises TimeoutError when nothing came for long."""
         metrics.REQUESTS.labels("watch", kind.name).inc()
-        changes = aiter(
-            self._client.watch(
-                kind.resource,
-                namespace="*",
-                labels=dict(kind.labels),
-                resource_version=version,
-                server_timeout=WATCH_S,
-            )
+        changes = self._client.watch(
+            kind.resource,
+            namespace="*",
+            labels=dict(kind.labels),
+            resource_version=version,
+            server_timeout=WATCH_S,
         )
-        while True:
-            async with asyncio.timeout(WATCH_S + 30):
-                change = await anext(changes)
-            yield change
+        async with aclosing(changes):
+            while True:
+                async with asyncio.timeout(WATCH_S + 30):
+                    change = await anext(changes, None)
+                if change is None:
+                    return
+                yield change
 
     async def write_status(self, pool: Pool, status: dict[str, Any]) -> Object:
         """Makes the whole status what `status` says, unless the WarmPool is another by now."""

@@ -163,10 +163,11 @@ class Controller:
             # Told now; what was measured meanwhile stays.
             del self._cold_starts[key][: len(measured)]
             self.store.put(POOL, pool)
-        for action in step.actions:
-            await self._act(pool, action)
+        # Before the actions: when one of those fails, the next step has nothing new to tell.
         for event in step.events:
             await self._tell(pool, event)
+        for action in step.actions:
+            await self._act(pool, action)
         self.queue.add(key, min(step.again or now + RESYNC, now + RESYNC))
 
     async def _act(self, pool: Pool, action: Action) -> None:

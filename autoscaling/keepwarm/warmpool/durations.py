@@ -12,7 +12,10 @@ def parse(text: str) -> timedelta:
     if not text or found is None:
         raise ValueError(f"{text!r} is no duration such as 90s, 10m or 1h30m")
     hours, minutes, seconds = (int(part or 0) for part in found.groups())
-    return timedelta(hours=hours, minutes=minutes, seconds=seconds)
+    try:
+        return timedelta(hours=hours, minutes=minutes, seconds=seconds)
+    except OverflowError:
+        raise ValueError(f"{text!r} is longer than any calendar") from None
 
 
 def show(duration: timedelta) -> str:

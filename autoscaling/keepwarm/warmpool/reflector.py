@@ -12,7 +12,8 @@ import httpx2
 import msgspec
 
 from keepwarm.warmpool.cluster import ApiError, Cluster
-from keepwarm.warmpool.kinds import Kind
+from keepwarm.warmpool.kinds import Kind, Seen
+from keepwarm.warmpool.observed import Object
 from keepwarm.warmpool.store import Store
 
 log = logging.getLogger(__name__)
@@ -51,18 +52,27 @@ class Reflector:
                 log.info("%s: %s", name, error)
             except (httpx2.HTTPError, msgspec.DecodeError, OSError) as error:
                 log.warning("%s: %s: %s", name, type(error).__name__, error)
-            except StopAsyncIteration:
-                log.info("%s: the watch ended", name)
             await asyncio.sleep(self._retry_s * random.uniform(0.8, 1.2))  # noqa: S311 (no secret)
             self._retry_s = min(self._retry_s * 2, LAST_RETRY_S)
 
     async def _follow(self) -> None:
         items, version = await self._cluster.listed(self.kind)
-        self._store.replace(self.kind, [self.kind.read(item) for item in items])
+        read = [seen for item in items if (seen := self._read(item)) is not None]
+        self._store.replace(self.kind, read)
         self.synced.set()
         async for change, raw in self._cluster.watch(self.kind, version):
             self._retry_s = FIRST_RETRY_S
+            if (seen := self._read(raw)) is None:
+                continue
             if change == "DELETED":
-                self._store.drop(self.kind, self.kind.read(raw))
+                self._store.drop(self.kind, seen)
             elif change in {"ADDED", "MODIFIED"}:
-                self._store.put(self.kind, self.kind.read(raw))
+                self._store.put(self.kind, seen)
+
+    def _read(self, raw: Object) -> Seen | None:
+        """One object; one that nobody foresaw must not end the watch of all others."""
+        try:
+            return self.kind.read(raw)
+        except Exception:
+            log.exception("%s %s", self.kind.name, raw.get("metadata", {}).get("name"))
+            return None

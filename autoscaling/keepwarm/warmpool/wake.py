@@ -32,10 +32,13 @@ class Asked:
 
     def wake(self, rules: Prewarm, now: datetime) -> Wake:
         """Bounded by what the spec allows, in whole seconds."""
-        longest = now + (LONGEST if rules.max_wake is None else rules.max_wake)
-        wished = self.until if self.length is None else now + self.length
-        assert wished is not None
-        return Wake(self.replicas, min(wished, longest).astimezone(UTC).replace(microsecond=0))
+        longest = LONGEST if rules.max_wake is None else rules.max_wake
+        until = now + longest
+        if self.length is not None:
+            until = now + min(self.length, longest)
+        elif self.until is not None:
+            until = min(self.until, until)
+        return Wake(self.replicas, until.replace(microsecond=0))
 
 
 def parse(text: str) -> Asked:
@@ -49,11 +52,12 @@ def parse(text: str) -> Asked:
         pass
     try:
         until = datetime.fromisoformat(found[2])
-    except ValueError:
-        raise _invalid(text) from None
-    if until.tzinfo is None:
-        raise _invalid(text)
-    return Asked(int(found[1]), None, until)
+        # Without an offset, it would be this machine's local time.
+        if until.tzinfo is not None:
+            return Asked(int(found[1]), None, until.astimezone(UTC))
+    except (ValueError, OverflowError):
+        pass
+    raise _invalid(text)
 
 
 def _invalid(text: str) -> InvalidWake:

@@ -294,6 +294,16 @@ def test_a_wake_is_used_up_counts_once_and_ends():
     assert "wake" not in world.status()
 
 
+def test_a_wake_of_ages_is_one_of_hours():
+    world = settled()
+    world.wake("1/999999999999h")
+    world.settle()
+    assert [event.reason for event in world.events][-1] == "InvalidWake"
+    world.wake("1/99999999h")
+    world.settle()
+    assert world.status()["wake"]["until"] == "2026-11-25T16:00:00Z"
+
+
 def test_a_wake_is_bounded_and_taken_back():
     world = settled(prewarm={"maxReplicas": 2, "maxWake": "10m"})
     world.wake("5/2h")
@@ -305,7 +315,10 @@ def test_a_wake_is_bounded_and_taken_back():
     assert minimum(world) == "0"
 
 
-@pytest.mark.parametrize("text", ["many", "2", "2/", "2/soon", "-1/5m", "2/2026-11-25T18:00:00"])
+@pytest.mark.parametrize(
+    "text",
+    ["many", "2", "2/", "2/soon", "-1/5m", "2/2026-11-25T18:00:00", "2/0001-01-01T00:00+09:00"],
+)
 def test_a_wake_that_cannot_be_read_is_told_and_the_last_one_stays(text):
     world = settled()
     world.wake("1/30m")
@@ -314,6 +327,7 @@ def test_a_wake_that_cannot_be_read_is_told_and_the_last_one_stays(text):
     world.settle()
     assert minimum(world) == "1"
     assert "is no wake" in world.status()["wake"]["error"]
+    assert world.status()["wake"]["until"] == "2026-11-25T12:30:00Z"
     assert [event.reason for event in world.events if "Wake" in event.reason] == ["InvalidWake"]
 
 
