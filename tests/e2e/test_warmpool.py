@@ -1,15 +1,21 @@
 """The warm-pool controller as it is deployed: windows, rollouts, other writers, restarts, many."""
 
 import json
+import os
 import random
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 
+import httpx
 import pytest
 
 from .conftest import fresh_namespace, kubectl
+from .cut import Way
 from .warm_pool import SYSTEM, Controller, Tiny, in_seconds, installed, ready_at, until
 
 NAMESPACE = "keepwarm-e2e-warmpool"
@@ -187,6 +193,58 @@ def test_the_leader_dies_in_a_window_and_the_other_goes_on(
     tiny.pool(floor=2)
     tiny.wait_kept(2, timeout_s=90)
     assert controller.settled() != leader
+
+
+def test_an_outage_of_the_api_server_is_survived(
+    controller: Controller,
+    tiny: Tiny,
+    eventually: Callable[..., None],
+    free_ports: Callable[[int], list[int]],
+    tmp_path: Path,
+) -> None:
+    """A replica outside of the cluster, with the same rights, whose way there is cut for a while."""
+    (port,) = free_ports(1)
+    with controller.away(), way_to_the_api_server(tmp_path) as (way, kubeconfig):
+        command = [sys.executable, "-m", "keepwarm.warmpool", "--namespace", SYSTEM]
+        command += ["--identity", "outside", "--host", "127.0.0.1", "--port", str(port)]
+        process = subprocess.Popen(command, env={**os.environ, "KUBECONFIG": str(kubeconfig)})
+
+        def leads() -> bool:
+            metrics = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
+            return "keepwarm_warmpool_leader 1.0" in metrics
+
+        try:
+            tiny.pool(floor=2)
+            tiny.wait_kept(2, timeout_s=90)
+            way.cut()
+            tiny.pool(floor=1)
+            eventually(lambda: not leads(), "it knows that it leads no more", timeout_s=60)
+            assert httpx.get(f"http://127.0.0.1:{port}/healthz", trust_env=False).is_success
+            assert tiny.minimum(newest(tiny)) == "2"
+            way.mend()
+            tiny.wait_kept(1, timeout_s=90)
+            process.terminate()
+            assert process.wait(20) == 0
+            assert controller.leader() == "", "a lead is given up at the end"
+        finally:
+            process.kill()
+            process.wait()
+    controller.settled()
+
+
+@contextmanager
+def way_to_the_api_server(folder: Path) -> Iterator[tuple[Way, Path]]:
+    """A kubeconfig of the controller's account, by a way that can be cut."""
+    config = json.loads(kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "json"))
+    server = httpx.URL(config["clusters"][0]["cluster"]["server"])
+    token = kubectl("-n", SYSTEM, "create", "token", "keepwarm-warm-pool", "--duration=30m").strip()
+    with Way(server.host, server.port or 443).running() as way:
+        config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{way.port}"
+        config["users"][0]["user"] = {"token": token}
+        file = folder / "kubeconfig"
+        file.touch(mode=0o600)
+        file.write_text(json.dumps(config))
+        yield way, file
 
 
 def test_a_wake_over_http_needs_a_token_that_may(

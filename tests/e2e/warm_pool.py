@@ -62,6 +62,17 @@ class Controller:
         """Ends a pod without a word: no signal that it could act on."""
         kubectl("-n", SYSTEM, "delete", "pod", pod, "--grace-period=0", "--force")
 
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """No controller in the cluster for a while."""
+        scale = ("-n", SYSTEM, "scale", "deployment/keepwarm-warm-pool")
+        kubectl(*scale, "--replicas=0")
+        self.eventually(lambda: not self.pods(), "no controller is left", timeout_s=60)
+        try:
+            yield
+        finally:
+            kubectl(*scale, "--replicas=2")
+
     def settled(self) -> str:
         """The leader, once two pods are ready and it is one of them."""
         self.eventually(
