@@ -202,7 +202,7 @@ def test_an_outage_of_the_api_server_is_survived(
     free_ports: Callable[[int], list[int]],
     tmp_path: Path,
 ) -> None:
-    """A replica outside of the cluster, with the same rights, whose way there is cut for a while."""
+    """A replica outside of the cluster, with the same rights, whose way in is cut for a while."""
     (port,) = free_ports(1)
     with controller.away(), way_to_the_api_server(tmp_path) as (way, kubeconfig):
         command = [sys.executable, "-m", "keepwarm.warmpool", "--namespace", SYSTEM]

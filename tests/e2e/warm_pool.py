@@ -12,6 +12,12 @@ from .conftest import is_ready, kubectl, rendered
 SYSTEM = "keepwarm-system"
 CONTROLLER = "app.kubernetes.io/name=keepwarm-warm-pool"
 MIN_SCALE = "autoscaling.knative.dev/min-scale"
+# A process 1 ends by SIGTERM only if it says so.
+SERVER = """
+import http.server, signal, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+http.server.HTTPServer(("", 8080), http.server.SimpleHTTPRequestHandler).serve_forever()
+"""
 Eventually = Callable[..., None]
 
 
@@ -105,7 +111,7 @@ class Tiny:
         container = {
             "name": "kserve-container",
             "image": image(),
-            "command": ["/opt/keepwarm/bin/python", "-m", "http.server", "8080"],
+            "command": ["/opt/keepwarm/bin/python", "-c", SERVER],
             "env": [{"name": "VERSION", "value": predictor.pop("version", "1")}],
             "ports": [{"containerPort": 8080}],
             "resources": {
@@ -116,6 +122,8 @@ class Tiny:
         spec = {
             "minReplicas": 1,
             "maxReplicas": 5,
+            # Also how long a pod may take to end.
+            "timeout": 10,
             "annotations": {"autoscaling.knative.dev/window": "6s"},
             "containers": [container],
             **predictor,
