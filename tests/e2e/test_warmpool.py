@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -62,7 +63,7 @@ def test_a_schedule_is_followed_and_pods_are_ready_before_each_window_starts(
     tiny.pool(floor=2)
     tiny.wait_kept(2)
     lead = tiny.status()["leadSeconds"]
-    first, second, end = (in_seconds(lead + after) for after in (20, 50, 90))
+    first, second, end = (in_seconds(lead + after) for after in (8, 30, 50))
     tiny.pool(
         floor=1,
         once=[
@@ -168,68 +169,77 @@ def test_somebody_elses_value_is_reported_and_left(
     assert {"Conflict", "ConflictOver"} <= set(tiny.events())
 
 
-def test_the_leader_dies_in_a_window_and_the_other_goes_on(
+def test_the_leaders_pod_goes_in_a_window_and_the_other_goes_on(
     controller: Controller,
     tiny: Tiny,
     eventually: Callable[..., None],
     measured: Callable[..., None],
 ) -> None:
     leader = controller.settled()
-    end = in_seconds(40)
+    end = in_seconds(25)
     window = {"name": "now", "start": in_seconds(-60), "end": end, "replicas": 2}
     tiny.pool(once=[window], floor=1)
     tiny.wait_kept(2)
     began = time.monotonic()
-    controller.kill(leader)
+    controller.evict(leader)
     eventually(lambda: controller.leader() not in {leader, ""}, "another one leads", timeout_s=60)
-    measured(
-        "warm pool: leader killed without a word, until another leads", time.monotonic() - began
-    )
+    measured("warm pool: leader's pod deleted, until another leads", time.monotonic() - began)
     assert tiny.minimum(newest(tiny)) == "2"
-    # The window's end is the new leader's work; then both are killed.
+    # The window's end is the new leader's work.
     tiny.wait_kept(1, timeout_s=until(end) + 30)
-    for pod in controller.pods():
-        controller.kill(pod)
-    tiny.pool(floor=2)
-    tiny.wait_kept(2, timeout_s=90)
     assert controller.settled() != leader
 
 
-def test_an_outage_of_the_api_server_is_survived(
+def test_an_outage_of_the_api_server_and_a_killed_leader_are_survived(
     controller: Controller,
     tiny: Tiny,
     eventually: Callable[..., None],
     free_ports: Callable[[int], list[int]],
     tmp_path: Path,
 ) -> None:
-    """A replica outside of the cluster, with the same rights, whose way in is cut for a while."""
-    (port,) = free_ports(1)
-    with controller.away(), way_to_the_api_server(tmp_path) as (way, kubeconfig):
-        command = [sys.executable, "-m", "keepwarm.warmpool", "--namespace", SYSTEM]
-        command += ["--identity", "outside", "--host", "127.0.0.1", "--port", str(port)]
-        process = subprocess.Popen(command, env={**os.environ, "KUBECONFIG": str(kubeconfig)})
-
-        def leads() -> bool:
-            metrics = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
-            return "keepwarm_warmpool_leader 1.0" in metrics
-
-        try:
+    """Replicas outside of the cluster, with the same rights; the way in is cut for a while."""
+    ports = free_ports(2)
+    with (
+        controller.away(),
+        way_to_the_api_server(tmp_path) as (way, kubeconfig),
+        outside("first", ports[0], kubeconfig) as first,
+    ):
+        tiny.pool(floor=2)
+        tiny.wait_kept(2, timeout_s=90)
+        way.cut()
+        tiny.pool(floor=1)
+        eventually(lambda: not leads(ports[0]), "it knows that it leads no more", timeout_s=60)
+        assert httpx.get(f"http://127.0.0.1:{ports[0]}/healthz", trust_env=False).is_success
+        assert tiny.minimum(newest(tiny)) == "2"
+        way.mend()
+        tiny.wait_kept(1, timeout_s=90)
+        with outside("second", ports[1], kubeconfig) as second:
+            first.kill()
             tiny.pool(floor=2)
             tiny.wait_kept(2, timeout_s=90)
-            way.cut()
-            tiny.pool(floor=1)
-            eventually(lambda: not leads(), "it knows that it leads no more", timeout_s=60)
-            assert httpx.get(f"http://127.0.0.1:{port}/healthz", trust_env=False).is_success
-            assert tiny.minimum(newest(tiny)) == "2"
-            way.mend()
-            tiny.wait_kept(1, timeout_s=90)
-            process.terminate()
-            assert process.wait(20) == 0
-            assert controller.leader() == "", "a lead is given up at the end"
-        finally:
-            process.kill()
-            process.wait()
+            assert controller.leader() == "second"
+            second.terminate()
+            assert second.wait(20) == 0
+            assert controller.leader() == "", "a lead is given up at an orderly end"
     controller.settled()
+
+
+@contextmanager
+def outside(name: str, port: int, kubeconfig: Path) -> Iterator[subprocess.Popen]:
+    """A controller as a process here, with a short Lease."""
+    command = [sys.executable, "-m", "keepwarm.warmpool", "--namespace", SYSTEM, "--lease-s", "6"]
+    command += ["--identity", name, "--host", "127.0.0.1", "--port", str(port)]
+    process = subprocess.Popen(command, env={**os.environ, "KUBECONFIG": str(kubeconfig)})
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def leads(port: int) -> bool:
+    metrics = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
+    return "keepwarm_warmpool_leader 1.0" in metrics
 
 
 @contextmanager
@@ -263,10 +273,10 @@ def test_a_wake_over_http_needs_a_token_that_may(
     )
     wrong = tiny.kubectl("create", "token", "ci", "--duration=10m").strip()
     assert "may not create warmpools/wake" in asked(path, wrong), "made for the API server"
-    assert json.loads(asked(path, token)) == {"wake": "2/25s"}
-    tiny.wait_kept(2)
-    assert tiny.status()["activeWindow"] == "wake"
-    tiny.wait_kept(1, timeout_s=60)
+    assert json.loads(asked(path, token)) == {"wake": "2/12s"}
+    eventually(lambda: tiny.status().get("activeWindow") == "wake", "it wakes", timeout_s=10)
+    assert tiny.status()["want"] == 2
+    tiny.wait_kept(1)
 
 
 def asked(path: str, token: str) -> str:
@@ -274,7 +284,7 @@ def asked(path: str, token: str) -> str:
     code = (
         "import sys, urllib.request as r, urllib.error as e\n"
         f"q = r.Request('http://127.0.0.1:8080{path}', method='POST',"
-        ' data=b\'{"replicas": 2, "for": "25s"}\','
+        ' data=b\'{"replicas": 2, "for": "12s"}\','
         " headers={'authorization': 'Bearer ' + sys.stdin.readline().strip()})\n"
         "try: print(r.urlopen(q).read().decode())\n"
         "except e.HTTPError as error: print(error.read().decode())\n"
@@ -323,26 +333,26 @@ def test_two_hundred_open_at_once_in_little_memory_on_one_watch_a_kind(
 ) -> None:
     """Stopped services in Standard mode: all of the controller's work, and no pods."""
     leader = controller.settled()
-    start = in_seconds(60)
-    services = "\n---\n".join(standard(f"many-{n}", 1, stopped=True) for n in range(MANY))
-    pools = "\n---\n".join(
-        json.dumps(
-            {
-                "apiVersion": "autoscaling.keepwarm.dev/v1alpha1",
-                "kind": "WarmPool",
-                "metadata": {"name": f"many-{n}", "labels": {"many": "yes"}},
-                "spec": {
-                    "target": {"inferenceService": f"many-{n}"},
-                    "floor": 2,
-                    "once": [
-                        {"name": "all", "start": start, "end": in_seconds(3600), "replicas": 4}
-                    ],
-                    "lead": {"fixed": "15s"},
-                    "whenNotLive": "MinReplicas",
-                },
-            }
-        )
-        for n in range(MANY)
+    create([standard(f"many-{n}", 1, stopped=True) for n in range(MANY)])
+    start, end = in_seconds(60), in_seconds(3600)
+    spec = {
+        "floor": 2,
+        "once": [{"name": "all", "start": start, "end": end, "replicas": 4}],
+        "lead": {"fixed": "15s"},
+        "whenNotLive": "MinReplicas",
+    }
+    create(
+        [
+            json.dumps(
+                {
+                    "apiVersion": "autoscaling.keepwarm.dev/v1alpha1",
+                    "kind": "WarmPool",
+                    "metadata": {"name": f"many-{n}", "labels": {"many": "yes"}},
+                    "spec": {"target": {"inferenceService": f"many-{n}"}, **spec},
+                }
+            )
+            for n in range(MANY)
+        ]
     )
 
     def minima() -> list[int]:
@@ -351,8 +361,7 @@ def test_two_hundred_open_at_once_in_little_memory_on_one_watch_a_kind(
         return [item["spec"]["predictor"]["minReplicas"] for item in many]
 
     try:
-        kubectl("-n", NAMESPACE, "create", "-f", "-", stdin=services)
-        kubectl("-n", NAMESPACE, "create", "-f", "-", stdin=pools)
+        eventually(lambda: min(minima()) >= 2, "all floors are set", timeout_s=120)
         eventually(lambda: minima() == [4] * MANY, "all windows are open", timeout_s=120)
         late = -until(start)
         measured(f"warm pool: {MANY} windows that open at once, open before their start", -late)
@@ -373,9 +382,17 @@ def test_two_hundred_open_at_once_in_little_memory_on_one_watch_a_kind(
         )
     finally:
         kubectl("-n", NAMESPACE, "delete", "warmpools", "-l", "many=yes", "--timeout=120s")
-        assert minima() == [1] * MANY
-        names = [f"isvc/many-{n}" for n in range(MANY)]
-        kubectl("-n", NAMESPACE, "delete", "--wait=false", *names)
+    assert minima() == [1] * MANY
+
+
+def create(manifests: list[str]) -> None:
+    """Creates many objects, a few at a time."""
+
+    def some(part: list[str]) -> None:
+        kubectl("-n", NAMESPACE, "create", "-f", "-", stdin="\n---\n".join(part))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(some, (manifests[n::8] for n in range(8))))
 
 
 def writes(metrics: dict[str, float]) -> float:
@@ -395,13 +412,13 @@ def test_whatever_happens_it_ends_in_the_declared_state(
     dice = random.Random(9)
     tiny.pool(floor=1, onConflict="Force")
 
-    def kill() -> None:
+    def evict() -> None:
         if pods := controller.pods():
-            controller.kill(dice.choice(pods))
+            controller.evict(dice.choice(pods))
 
-    def kill_the_leader() -> None:
+    def evict_the_leader() -> None:
         if controller.leader() in controller.pods():
-            controller.kill(controller.leader())
+            controller.evict(controller.leader())
 
     def annotate() -> None:
         minimum = f"autoscaling.knative.dev/min-scale={dice.randint(1, 2)}"
@@ -409,8 +426,8 @@ def test_whatever_happens_it_ends_in_the_declared_state(
         tiny.kubectl("annotate", name, minimum, "--overwrite")
 
     happenings: list[Callable[[], object]] = [
-        kill,
-        kill_the_leader,
+        evict,
+        evict_the_leader,
         annotate,
         lambda: tiny.apply(version=str(dice.random())),
         lambda: tiny.pool(floor=dice.randint(1, 2), onConflict="Force"),
@@ -419,13 +436,13 @@ def test_whatever_happens_it_ends_in_the_declared_state(
             *("annotate", "warmpool/tiny", "--overwrite"), "autoscaling.keepwarm.dev/wake=2/5s"
         ),
     ]
-    for turn in range(3):
-        end = time.monotonic() + 12
+    for turn in range(2):
+        end = time.monotonic() + 15
         count = 0
         while time.monotonic() < end:
             dice.choice(happenings)()
             count += 1
-            subprocess.run(["sleep", str(dice.random())], check=True)
+            time.sleep(dice.random())
         declared = 2 - turn % 2
         began = time.monotonic()
         tiny.pool(floor=declared, onConflict="Force", suspend=False)

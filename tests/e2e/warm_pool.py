@@ -64,8 +64,8 @@ class Controller:
         lease = kubectl("-n", SYSTEM, "get", "lease", "keepwarm-warmpool", "-o", "json")
         return json.loads(lease)["spec"].get("holderIdentity", "")
 
-    def kill(self, pod: str) -> None:
-        """Ends a pod without a word: no signal that it could act on."""
+    def evict(self, pod: str) -> None:
+        """Deletes a pod at once; it gets a SIGTERM, and a moment."""
         kubectl("-n", SYSTEM, "delete", "pod", pod, "--grace-period=0", "--force")
 
     @contextmanager
