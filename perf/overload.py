@@ -25,7 +25,8 @@ from pinned import PinnedServer, free_port
 from keepwarm import charts
 
 MODEL = "model"
-SLOTS, PREFILL_MS, TOKEN_MS, TOKENS = 16, 20.0, 40.0, 24
+# Few tokens a second, so that a busy machine still has the time for all of them.
+SLOTS, PREFILL_MS, TOKEN_MS, TOKENS = 8, 20.0, 80.0, 12
 SERVICE_S = (PREFILL_MS + (TOKENS - 1) * TOKEN_MS) / 1e3
 SATURATION_PER_S = SLOTS / SERVICE_S
 LOADS = (0.5, 0.8, 1.0, 1.5, 2.0, 3.0, 4.0)
