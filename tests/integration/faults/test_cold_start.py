@@ -91,7 +91,7 @@ async def test_while_a_predictor_loads_each_caller_is_told_how_long_it_takes(
     assert again.status == 503
     assert 1 <= int(again.headers["retry-after"]) <= measured + 1
     status = (await client.get(STATUS)).json()
-    assert status["expected_s"] == pytest.approx(measured, rel=0.01)
+    assert status["expected_s"] == pytest.approx(measured, abs=0.1)
 
 
 async def test_a_new_transformer_expects_what_another_has_measured(
