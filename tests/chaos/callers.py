@@ -20,15 +20,17 @@ STREAMED = ("generate_stream", "completions_stream", "grpc_stream")
 KINDS = (*STREAMED, "generate", "infer", "grpc_infer")
 LEAVE_SHARE = 0.1
 SMALL_SHARE = 0.15
+POPULAR_SHARE = 0.25
 
 
 @dataclass(slots=True)
 class Call:
     """One request and its end.
 
-    `status` is HTTP's, or a gRPC status name, or empty when the connection was lost; `error` the
-    message of an error, `whole` whether the answer said that it is complete. `left` is set when the
-    caller went away on purpose.
+    A `popular` one is asked for again and again and may be answered from a cache or with another
+    caller's answer. `status` is HTTP's, or a gRPC status name, or empty when the connection was
+    lost; `error` the message of an error, `whole` whether the answer said that it is complete.
+    `left` is set when the caller went away on purpose.
     """
 
     kind: str
@@ -37,6 +39,7 @@ class Call:
     tokens: int
     key: str
     leaves: bool = False
+    popular: bool = False
     began: float = 0.0
     ended: float = 0.0
     status: str = ""
@@ -78,13 +81,17 @@ class Callers:
         rng = self._rng
         key = "small" if rng.random() < SMALL_SHARE else "main"
         words = " ".join(["word"] * rng.randint(0, 5))
+        tokens = rng.choice((1, 4, 8, 16, 48))
+        popular = rng.random() < POPULAR_SHARE
+        number = f"popular {tokens}" if popular else next(self._numbers)
         return Call(
             rng.choice(KINDS),
             rng.choice(self._servers).name,
-            f"{key} {next(self._numbers)} {words}".strip(),
-            rng.choice((1, 4, 8, 16, 48)),
+            f"{key} {number} {words}".strip(),
+            tokens,
             key,
             leaves=rng.random() < LEAVE_SHARE,
+            popular=popular,
         )
 
     async def call(self, call: Call) -> None:
@@ -170,7 +177,9 @@ class Callers:
 
 
 def _request(call: Call) -> tuple[str, dict[str, object]]:
-    parameters = {"max_tokens": call.tokens}
+    parameters: dict[str, object] = {"max_tokens": call.tokens}
+    if call.popular:
+        parameters["temperature"] = 0
     if call.kind == "completions_stream":
         openai = {"model": MODEL, "prompt": call.prompt, **parameters, "stream": True}
         return "/v1/completions", openai
@@ -196,6 +205,8 @@ def _message(call: Call) -> pb.ModelInferRequest:
     tensor = message.inputs.add(name="text_input", datatype="BYTES", shape=[1])
     tensor.contents.bytes_contents.append(call.prompt.encode())
     message.parameters["max_tokens"].int64_param = call.tokens
+    if call.popular:
+        message.parameters["temperature"].int64_param = 0
     return message
 
 

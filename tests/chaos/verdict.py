@@ -88,5 +88,7 @@ def charge(call: Call, ended: Outcome) -> tuple[int, int]:
             # What it brought: each part is a token of the fixed engine.
             exact = prompt + len(call.texts) if call.texts else 0
         case _:
-            return (prompt + len(call.texts) if call.texts else 0), bound
-    return exact, exact
+            least = 0 if call.popular or not call.texts else prompt + len(call.texts)
+            return least, bound
+    # An answer that was there already, or another caller's, costs nothing.
+    return (0 if call.popular else exact), exact

@@ -68,6 +68,7 @@ def test_what_must_not_happen(changes, problem):
     ("changes", "ended", "tokens"),
     [
         ({}, Outcome.ANSWERED, (6, 6)),
+        ({"popular": True}, Outcome.ANSWERED, (0, 6)),
         ({"texts": []}, Outcome.REFUSED, (0, 0)),
         ({"texts": PIECES[:2], "error": LOST}, Outcome.BROKEN_OFF, (5, 5)),
         ({"texts": [], "error": LOST}, Outcome.BROKEN_OFF, (0, 0)),
