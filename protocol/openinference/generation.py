@@ -5,7 +5,7 @@ them. Chunks of several sequences may interleave; each sequence is numbered `ind
 prompt number * n + choice number.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -103,10 +103,15 @@ class Usage:
 
 async def collect(request: GenerationRequest, chunks: AsyncIterator[Chunk]) -> list[Completion]:
     """All sequences of a request, in order of index; raises InternalError if one is missing."""
+    return collected(request, [chunk async for chunk in chunks])
+
+
+def collected(request: GenerationRequest, chunks: Iterable[Chunk]) -> list[Completion]:
+    """`collect` of chunks that are there."""
     texts: list[list[str]] = [[] for _ in range(request.sequences)]
     tokens: list[tuple[Token, ...]] = [()] * request.sequences
     last: list[Chunk | None] = [None] * request.sequences
-    async for chunk in chunks:
+    for chunk in chunks:
         if not 0 <= chunk.index < request.sequences:
             raise InternalError(
                 f"the model answered sequence {chunk.index}, which is not asked for"

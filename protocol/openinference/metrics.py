@@ -32,6 +32,11 @@ class Endpoint:
         """A context manager for one request; set its `status` before it ends."""
         return Tracked(self)
 
+    def at_once(self, status: str, seconds: float) -> None:
+        """Counts a request that was answered as it came."""
+        self._seconds.observe(seconds)
+        self._count(status)
+
     def began(self) -> None:
         """Counts a request in."""
         self.in_flight += 1
@@ -42,6 +47,9 @@ class Endpoint:
         self.in_flight -= 1
         self._in_flight.dec()
         self._seconds.observe(seconds)
+        self._count(status)
+
+    def _count(self, status: str) -> None:
         counter = self._by_status.get(status)
         if counter is None:
             counter = self._by_status[status] = REQUESTS.labels(self._name, status)

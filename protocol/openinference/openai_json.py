@@ -4,11 +4,11 @@ Every member of a request is honoured, harmless to leave out, or refused by name
 could change the answer is ignored. Source: OpenAI API reference, "Chat" and "Completions".
 """
 
+import random
 import time
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from openinference import openai_logprobs, sampling, structured
 from openinference.errors import InvalidInput, ServingError, shown
@@ -92,12 +92,8 @@ class OpenAICall:
                 f"parameter 'temperature' must be a number from 0 to {MAX_TEMPERATURE}, "
                 f"got {shown(members['temperature'])}"
             )
-        self._envelope = {
-            "id": endpoint.value[2] + uuid.uuid4().hex,
-            "object": endpoint.value[1 if self.stream else 0],
-            "created": int(time.time()),
-            "model": model,
-        }
+        self._envelope: dict[str, Any] = {}
+        self.renewed()
         self._started: set[int] = set()
         # How much of each choice's text has been told, for the offsets of /completions' tokens.
         self._told: dict[int, int] = {}
@@ -126,6 +122,16 @@ class OpenAICall:
                 self._choice(index, content, completion.tokens, completion.finish_reason)
             )
         return {**self._envelope, "choices": choices, "usage": _usage(usage)}
+
+    def renewed(self) -> Self:
+        """Itself, with an id and a time of its own for another answer."""
+        self._envelope = {
+            "id": f"{self._endpoint.value[2]}{random.getrandbits(128):032x}",
+            "object": self._endpoint.value[1 if self.stream else 0],
+            "created": int(time.time()),
+            "model": self.request.model,
+        }
+        return self
 
     def events(self, chunk: Chunk) -> Iterator[dict[str, Any]]:
         """The stream events that a chunk becomes; the first of a chat choice names the role."""

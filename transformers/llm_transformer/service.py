@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Sequence
 
 from llm_transformer.auth import Authenticator
+from llm_transformer.cache.stage import CachedForward
 from llm_transformer.forward import Forward
 from llm_transformer.limits.stage import LimitStage
 from llm_transformer.settings import TransformerSettings
@@ -56,6 +57,19 @@ class TransformerService:
     async def model_status(self, model: str, version: str | None) -> ModelStatus:
         check_model(self.models, model, version)
         return self._forward.status()
+
+    def kept(
+        self, request: GenerationRequest, version: str | None, context: RequestContext
+    ) -> AsyncGenerator[Chunk, None] | None:
+        """The chunks of an answer that this process has and may give at once; None, if not so.
+
+        Never where limits are kept: they may have to ask Redis.
+        """
+        if self._limits is not None or not isinstance(self._forward, CachedForward):
+            return None
+        identity = self._auth.identify(context, request.model)
+        check_model(self.models, request.model, version)
+        return self._forward.kept(request, identity.stamped(context))
 
     def generate(
         self, request: GenerationRequest, version: str | None, context: RequestContext

@@ -15,6 +15,7 @@ from openinference import metrics, sse
 from openinference.context import RequestContext
 from openinference.deadlines import while_connected
 from openinference.errors import ClientLeft, InternalError, ServingError
+from openinference.repeats import SCOPE, Candidate
 from openinference.rest import _body, _errors
 from openinference.rest._event_sender import EventSender
 
@@ -23,12 +24,19 @@ logger = logging.getLogger("openinference.rest")
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a handler gets: the path's parameters, the headers, the context and the body."""
+    """What a handler gets: the path's parameters, the headers, the context and the body.
+
+    `received_at` is on the event loop's clock; `candidate` is there when the same bytes may come
+    again.
+    """
 
     path: Mapping[str, str]
     headers: Mapping[str, str]
     context: RequestContext
     body: bytes
+    endpoint: metrics.Endpoint
+    received_at: float
+    candidate: Candidate | None = None
 
 
 class EventStream:
@@ -76,10 +84,11 @@ class Endpoint:
         headers = _headers(scope["headers"])
         with self._metrics.track() as tracked:
             context = None
+            now = asyncio.get_running_loop().time()
             try:
                 context = contexts.from_headers(
                     headers,
-                    asyncio.get_running_loop().time(),
+                    now,
                     timeout_s=self._max_timeout_s,
                     address=(scope.get("client") or ("",))[0],
                     route=self.name,
@@ -94,7 +103,15 @@ class Endpoint:
             except ServingError as error:
                 tracked.status = await self._fail(error, context, scope, receive, send)
                 return
-            call = Call(scope["path_params"], headers, context, body)
+            call = Call(
+                scope["path_params"],
+                headers,
+                context,
+                body,
+                self._metrics,
+                now,
+                scope.get(SCOPE),
+            )
 
             async def answer() -> None:
                 tracked.status = await self._answer(call, scope, receive, send)

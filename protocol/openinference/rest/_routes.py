@@ -4,19 +4,24 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from typing import Any
 
+import orjson
 from starlette.responses import Response
 from starlette.routing import Route
 
 from openinference import openai_json, sse, text_tensors, v2_json
+from openinference.context import Cached
 from openinference.deadlines import bounded, collect_until_deadline, until_deadline
 from openinference.errors import InternalError, InvalidInput, NotFound
 from openinference.generate_json import GenerateCall
-from openinference.generation import Chunk, Completion, GenerationRequest, Usage
+from openinference.generation import Chunk, Completion, GenerationRequest, Usage, collected
 from openinference.messages import Parameters
 from openinference.openai_json import OpenAICall
+from openinference.repeats import Keeper, Repeat
 from openinference.rest._endpoint import Call, Endpoint, EventStream, Handler, json_response
 from openinference.service import InferenceService, repository_index
 
+# Headers whose values differ from request to request, and one that our answer would depend on.
+_NEVER_ALIKE = frozenset({"x-request-id", "traceparent", "tracestate", "origin"})
 OPENAI_PREFIXES = ("/openai/v1", "/v1")
 
 
@@ -144,6 +149,15 @@ class _Edge:
             infer, text_tensors.infer_response(infer, version, completions)
         )
         if json_length is None:
+            self._remember(
+                call,
+                request,
+                version,
+                infer.parameters,
+                lambda again: v2_json.infer_response(
+                    infer, text_tensors.infer_response(infer, version, again)
+                )[0],
+            )
             return Response(body, media_type="application/json")
         return Response(
             body,
@@ -156,6 +170,13 @@ class _Edge:
         generate = GenerateCall(model, v2_json.load_object(call.body), stream=False)
         (completion,) = await self._completions(
             generate.request, version, call, generate.parameters
+        )
+        self._remember(
+            call,
+            generate.request,
+            version,
+            generate.parameters,
+            lambda again: orjson.dumps(generate.answer(again[0])),
         )
         return json_response(generate.answer(completion))
 
@@ -184,6 +205,14 @@ class _Edge:
         openai = OpenAICall(endpoint, v2_json.load_object(call.body))
         if not openai.stream:
             completions = await self._completions(openai.request, None, call, {})
+            self._remember(
+                call,
+                openai.request,
+                None,
+                {},
+                lambda again: orjson.dumps(openai.renewed().answer(again)),
+                is_fixed=False,
+            )
             return json_response(openai.answer(completions))
         chunks = self._chunks(openai.request, None, call, {})
         usage = Usage(openai.request.sampling.n)
@@ -197,6 +226,39 @@ class _Edge:
             return (sse.event(event) if event is not None else b"") + sse.DONE
 
         return _event_stream(chunks, events, end)
+
+    def _remember(
+        self,
+        call: Call,
+        request: GenerationRequest,
+        version: str | None,
+        parameters: Parameters,
+        format_: Callable[[list[Completion]], bytes],
+        *,
+        is_fixed: bool = True,
+    ) -> None:
+        """Notes what the request said, when the service had the answer at hand."""
+        service, context = self._service, call.context
+        if (
+            call.candidate is None
+            or context.reply.cached is not Cached.HIT
+            or not isinstance(service, Keeper)
+            or not _NEVER_ALIKE.isdisjoint(call.headers)
+        ):
+            return
+        deadline = bounded(context, parameters).deadline
+        call.candidate.keep(
+            Repeat(
+                service,
+                call.endpoint,
+                request,
+                version,
+                context,
+                None if deadline is None else deadline - call.received_at,
+                lambda chunks: format_(collected(request, chunks)),
+                is_fixed,
+            )
+        )
 
     async def _completions(
         self, request: GenerationRequest, version: str | None, call: Call, parameters: Parameters

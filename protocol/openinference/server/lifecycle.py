@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from functools import partial
 from typing import Any
 
 import grpc
@@ -22,6 +23,7 @@ from starlette.types import ASGIApp
 
 from openinference.grpc_servicer import SERVICE_NAME, InferenceServicer, register
 from openinference.proto import _pool
+from openinference.repeats import Repeats
 from openinference.server.http_protocol import StrictHttpProtocol
 from openinference.server.settings import ServerSettings
 from openinference.service import InferenceService
@@ -89,7 +91,7 @@ async def serve(
             app,
             host=settings.host,
             port=settings.http_port,
-            http=StrictHttpProtocol,
+            http=partial(StrictHttpProtocol, repeats=Repeats()),  # type: ignore[arg-type]
             ws="none",
             log_config=None,
             access_log=False,

@@ -1,6 +1,6 @@
 """A caller whose name is proven, or nobody."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from openinference.context import RequestContext
@@ -24,7 +24,18 @@ class Identity:
 
     def stamped(self, context: RequestContext) -> RequestContext:
         """`context` with this tenant, plan and priority, whatever its headers said."""
-        return replace(context, tenant=self.tenant, plan=self.plan, priority=self.priority)
+        # Several times as fast as dataclasses.replace.
+        return RequestContext(
+            context.request_id,
+            context.deadline,
+            context.traceparent,
+            context.tracestate,
+            self.tenant,
+            self.plan,
+            self.priority,
+            context.caller,
+            context.reply,
+        )
 
 
 ANONYMOUS: Final = Identity("anonymous", None, "anonymous")

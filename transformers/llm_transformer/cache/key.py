@@ -20,6 +20,7 @@ from openinference.text_tensors import UNBOUNDED
 # Part of the digest and of every name in Redis: a change of either form leaves the old behind.
 SCHEMA: Final = 1
 DIGEST_BYTES: Final = 20
+REMEMBERED: Final = 1024
 
 _NAMES: Final = tuple(field.name for field in dataclasses.fields(SamplingParams))
 _values: Final = attrgetter(*_NAMES)
@@ -46,3 +47,22 @@ def digest_of(request: GenerationRequest, scope: str | None) -> bytes:
         [SCHEMA, scope, request.model, prompts, values], option=orjson.OPT_SORT_KEYS
     )
     return hashlib.blake2b(canonical, digest_size=DIGEST_BYTES).digest()
+
+
+class Digests:
+    """The digests of requests that come again as the same object, as the edge may hand them in."""
+
+    def __init__(self) -> None:
+        self._of: dict[tuple[int, str | None], tuple[GenerationRequest, bytes]] = {}
+
+    def of(self, request: GenerationRequest, scope: str | None) -> bytes:
+        """`digest_of`, remembered."""
+        found = self._of.get((id(request), scope))
+        # What is remembered is held, so nothing else can have its id.
+        if found is not None:
+            return found[1]
+        if len(self._of) >= REMEMBERED:
+            self._of.clear()
+        digest = digest_of(request, scope)
+        self._of[id(request), scope] = request, digest
+        return digest

@@ -9,6 +9,12 @@ HITS: Final = Counter(
     "Requests answered with a kept answer or error, by the level that had it (l1, l2).",
     ["level", "kind"],
 )
+# A hit has no time to look for its counter.
+HITS_OF: Final = {
+    (level, kind): HITS.labels(level, kind)
+    for level in ("l1", "l2")
+    for kind in ("answer", "error")
+}
 MISSES: Final = Counter("keepwarm_cache_misses", "Requests that the engine worked for.")
 COALESCED: Final = Counter(
     "keepwarm_cache_coalesced",
@@ -40,6 +46,8 @@ SAVED_TOKENS: Final = Counter(
     "Tokens that the engine did not have to process, by kind (prompt, completion).",
     ["kind"],
 )
+SAVED_PROMPT: Final = SAVED_TOKENS.labels("prompt")
+SAVED_COMPLETION: Final = SAVED_TOKENS.labels("completion")
 HANDOVERS: Final = Counter(
     "keepwarm_cache_handovers",
     "Generations begun here because the replica that others waited for gave up or died.",

@@ -15,7 +15,7 @@ from llm_transformer.cache import directives, metrics
 from llm_transformer.cache.directives import Directives
 from llm_transformer.cache.flight import Flight, Seat
 from llm_transformer.cache.flights import Flights
-from llm_transformer.cache.key import digest_of
+from llm_transformer.cache.key import Digests, digest_of
 from llm_transformer.cache.policy import CachePolicy
 from llm_transformer.cache.record import Record
 from llm_transformer.cache.shelf import Shelf
@@ -42,6 +42,7 @@ class CachedForward:
         self._forward = forward
         self._policy = policy
         self._shelf = shelf
+        self._digests = Digests()
         self._flights = Flights(forward, policy, shelf)
         # To caches downstream: a tenant's answers are for its own only (RFC 9111 5.2.2.7).
         self._visibility = "private" if policy.by_tenant else "public"
@@ -77,6 +78,17 @@ class CachedForward:
         if kept is None:
             return self._fly(digest, request, context, asked)
         return self._replay(kept, "l1", request, context.reply)
+
+    def kept(
+        self, request: GenerationRequest, context: RequestContext
+    ) -> AsyncGenerator[Chunk, None] | None:
+        """`generate` where this process has an answer that will do; else None, and nothing done."""
+        asked = directives.parse(context.caller.cache_control)
+        if asked.no_store or not (_is_deterministic(request) or asked.sampled):
+            return None
+        digest = self._digests.of(request, self._policy.scope(context.tenant))
+        kept = self._shelf.look_here(digest, request.model, asked)
+        return None if kept is None else self._replay(kept, "l1", request, context.reply)
 
     async def _pass(
         self, request: GenerationRequest, context: RequestContext, asked: Directives
@@ -178,7 +190,7 @@ class CachedForward:
         if cached is Cached.COALESCED:
             metrics.COALESCED.labels("replica").inc()
         else:
-            metrics.HITS.labels(level, "answer" if kept.error is None else "error").inc()
+            metrics.HITS_OF[level, "answer" if kept.error is None else "error"].inc()
         _count_saved(kept)
         age_s = kept.age_s(asyncio.get_running_loop().time())
         # Seconds are whole; together they say when it ends (RFC 9111 4.2), so none is rounded up.
@@ -198,5 +210,5 @@ def _is_deterministic(request: GenerationRequest) -> bool:
 
 
 def _count_saved(kept: Record) -> None:
-    metrics.SAVED_TOKENS.labels("prompt").inc(kept.prompt_tokens)
-    metrics.SAVED_TOKENS.labels("completion").inc(kept.completion_tokens)
+    metrics.SAVED_PROMPT.inc(kept.prompt_tokens)
+    metrics.SAVED_COMPLETION.inc(kept.completion_tokens)

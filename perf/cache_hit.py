@@ -1,0 +1,209 @@
+"""`python perf/cache_hit.py`: what a hit in the transformer's cache costs beside the bare minimum.
+
+The transformer answers one request over and over from its cache; a bare ASGI app under uvicorn
+answers the very same bytes. Both run on one core, in turn, and the driver on another, so that what
+else happens on the machine meets both. The request is V2 JSON or an OpenAI chat.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import httpx
+import orjson
+import uvloop
+from closed_loop import Exchange, Window, drive, http_post
+from pinned import PinnedServer, free_port
+
+MODEL = "model"
+CONNECTIONS = 32
+WARM_UP_S = 0.3
+REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "V2 infer": (
+        f"/v2/models/{MODEL}/infer",
+        {
+            "id": "1",
+            "inputs": [
+                {
+                    "name": "text_input",
+                    "shape": [1],
+                    "datatype": "BYTES",
+                    "data": ["The capital of France is"],
+                }
+            ],
+            "parameters": {"max_tokens": 16, "temperature": 0},
+        },
+    ),
+    "OpenAI chat": (
+        "/openai/v1/chat/completions",
+        {
+            "model": MODEL,
+            "messages": [{"role": "user", "content": "What is the capital of France?"}],
+            "temperature": 0,
+        },
+    ),
+}
+Cpu = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One measurement: requests per second, CPU of the server a request, wrong answers."""
+
+    requests_per_s: float
+    server_us: float
+    errors: int
+
+    @classmethod
+    def of(cls, window: Window[Cpu]) -> "Sample":
+        """The sample of a window whose snapshots are the CPU microseconds of server and driver."""
+        requests = max(1, len(window.latencies_ms))
+        return cls(
+            len(window.latencies_ms) / window.seconds,
+            (window.after[0] - window.before[0]) / requests,
+            window.errors,
+        )
+
+
+class Rig:
+    """The transformer over a dummy predictor, and its floor."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        """Starts the transformer; `stack` ends everything."""
+        self._stack = stack
+        self._here = Path(__file__).parent
+        self._folder = Path(stack.enter_context(TemporaryDirectory()))
+        cores = sorted(os.sched_getaffinity(0))
+        self._server_core, self._load_core = cores[0], cores[-1]
+        os.sched_setaffinity(0, {self._load_core})
+        grpc_port, port = free_port(), free_port()
+        dummy = [f"--model_name={MODEL}", f"--grpc_port={grpc_port}"]
+        self._start("dummy", ["dummy_predictor.py", *dummy], grpc_port, self._load_core)
+        self.transformer = self._start(
+            "transformer",
+            [
+                *("-m", "llm_transformer", f"--model_name={MODEL}", "--allow_anonymous"),
+                *(f"--predictor_host=127.0.0.1:{grpc_port}", "--log_level=warning"),
+                *("--cache_weights_id=1", f"--http_port={port}", f"--grpc_port={free_port()}"),
+            ],
+            port,
+            self._server_core,
+        )
+
+    def floor(self, name: str, body: bytes) -> PinnedServer:
+        """A bare app that answers `body`."""
+        path, port = self._folder / name.replace(" ", "-"), free_port()
+        path.write_bytes(body)
+        return self._start(
+            f"floor of {name}",
+            ["same_bytes.py", f"--http_port={port}", f"--body={path}"],
+            port,
+            self._server_core,
+        )
+
+    def answer(self, path: str, body: bytes) -> bytes:
+        """The transformer's answer, from its cache."""
+        for _ in range(3):
+            told = httpx.post(f"http://127.0.0.1:{self.transformer.port}{path}", content=body)
+        if told.headers.get("x-cache") != "hit":
+            raise RuntimeError(f"not a hit: {told.status_code} {told.text}")
+        return told.content
+
+    def _start(self, name: str, arguments: list[str], port: int, core: int) -> PinnedServer:
+        if arguments[0].endswith(".py"):
+            arguments = [str(self._here / arguments[0]), *arguments[1:]]
+        server = PinnedServer(name, arguments, port=port, core=core)
+        self._stack.callback(server.end)
+        server.wait_until_listening()
+        return server
+
+
+def exchange_of(path: str, body: bytes, answer: bytes) -> Exchange:
+    """The request; an answer is right when it is as long as `answer` and says the same.
+
+    An OpenAI answer has an id and a time of its own.
+    """
+    says = _said(orjson.loads(answer))
+    return Exchange(
+        http_post(path, body),
+        lambda status, told: (
+            status == 200
+            and len(told) == len(answer)
+            and (told == answer or _said(orjson.loads(told)) == says)
+        ),
+    )
+
+
+def _said(answer: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in answer.items() if name not in ("id", "created")}
+
+
+async def measure(server: PinnedServer, exchanges: Sequence[Exchange], seconds: float) -> Sample:
+    """Loads one server."""
+    window = await drive(
+        server.port,
+        exchanges,
+        warm_up_s=WARM_UP_S,
+        seconds=seconds,
+        snapshot=lambda: (server.cpu_us(), time.process_time() * 1e6),
+    )
+    return Sample.of(window)
+
+
+async def compare(rig: Rig, repetitions: int, seconds: float) -> int:
+    """Measures and prints; returns the number of wrong answers."""
+    errors = 0
+    print("| request | server | requests/s | CPU us/request | hit / floor, requests/s | by CPU |")
+    print("|---|---|---|---|---|---|")
+    for name, (path, request) in REQUESTS.items():
+        body = orjson.dumps(request)
+        answer = rig.answer(path, body)
+        floor = rig.floor(name, answer)
+        exchanges = [exchange_of(path, body, answer)] * CONNECTIONS
+        pairs = [
+            (
+                await measure(rig.transformer, exchanges, seconds),
+                await measure(floor, exchanges, seconds),
+            )
+            for _ in range(repetitions)
+        ]
+        hits, floors = zip(*pairs, strict=True)
+        rate = _cell([hit.requests_per_s / low.requests_per_s for hit, low in pairs], 2)
+        cpu = _cell([low.server_us / hit.server_us for hit, low in pairs], 2)
+        for server, samples, ratios in (("hit", hits, (rate, cpu)), ("floor", floors, ("", ""))):
+            cells = (
+                _cell([sample.requests_per_s for sample in samples], 0),
+                _cell([sample.server_us for sample in samples], 1),
+            )
+            print(f"| {' | '.join((name, server, *cells, *ratios))} |")
+            errors += sum(sample.errors for sample in samples)
+    return errors
+
+
+def _cell(values: Sequence[float], digits: int) -> str:
+    """Median with its range."""
+    low, middle, high = min(values), statistics.median(values), max(values)
+    return f"{middle:.{digits}f} ({low:.{digits}f}..{high:.{digits}f})"
+
+
+def main() -> None:
+    """The command; its exit status is 1 when an answer was wrong."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement")
+    parser.add_argument("--repetitions", type=int, default=5, help="measurements of each server")
+    arguments = parser.parse_args()
+    with ExitStack() as stack:
+        errors = uvloop.run(compare(Rig(stack), arguments.repetitions, arguments.seconds))
+    sys.exit(1 if errors else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,249 @@
+"""Requests that come again in the same bytes, on real connections: answered alike, or as usual."""
+
+import asyncio
+import json
+import socket
+from functools import partial
+
+import httpx
+import pytest
+import uvicorn
+
+from openinference import errors
+from openinference.context import Cached
+from openinference.generation import Chunk, FinishReason
+from openinference.repeats import Repeats
+from openinference.server.http_protocol import StrictHttpProtocol
+
+HELLO = Chunk(0, "Hello", 3, 2, FinishReason.LENGTH)
+INFER = {"inputs": [{"name": "text_input", "shape": [1], "datatype": "BYTES", "data": ["Hi"]}]}
+CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+
+
+@pytest.fixture
+def service(service):
+    """The fake service, which has an answer at hand unless told otherwise."""
+    service.at_hand = [HELLO]
+    service.kept_contexts = []
+    usual = service.generate
+
+    def generate(request, version, context):
+        context.reply.cached = Cached.HIT
+        return usual(request, version, context)
+
+    def kept(request, version, context):
+        if isinstance(service.at_hand, Exception):
+            raise service.at_hand
+        if service.at_hand is None:
+            return None
+        service.kept_contexts.append(context)
+        context.reply.headers["x-cache"] = "hit"
+
+        async def chunks():
+            for chunk in service.at_hand:
+                yield chunk
+
+        return chunks()
+
+    service.generate, service.kept = generate, kept
+    return service
+
+
+@pytest.fixture
+async def address(app):
+    listener = socket.create_server(("127.0.0.1", 0))
+    http = partial(StrictHttpProtocol, repeats=Repeats())
+    config = uvicorn.Config(app, http=http, ws="none", log_config=None, lifespan="off")
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    yield listener.getsockname()
+    server.should_exit = True
+    await task
+
+
+def raw(path, body, *headers):
+    content = json.dumps(body).encode()
+    lines = [f"POST {path} HTTP/1.1", "host: x", f"content-length: {len(content)}", *headers]
+    return "\r\n".join([*lines, "", ""]).encode() + content
+
+
+class Connection:
+    """Sends bytes, reads answers."""
+
+    def __init__(self, reader, writer):
+        self._reader = reader
+        self.writer = writer
+
+    async def answer(self):
+        """Status, headers and decoded body of the next answer."""
+        async with asyncio.timeout(20):
+            head = await self._reader.readuntil(b"\r\n\r\n")
+            status, *lines = head.decode().split("\r\n")[:-2]
+            headers = dict(line.split(": ", 1) for line in lines)
+            body = await self._reader.readexactly(int(headers["content-length"]))
+        return int(status.split()[1]), headers, json.loads(body)
+
+    async def ask(self, data):
+        self.writer.write(data)
+        return await self.answer()
+
+
+@pytest.fixture
+async def connection(address):
+    reader, writer = await asyncio.open_connection(*address)
+    yield Connection(reader, writer)
+    writer.close()
+
+
+INFER_BYTES = raw("/v2/models/m/infer", INFER)
+
+
+async def test_the_second_time_the_answer_is_the_same_and_the_service_was_asked(
+    connection, service
+):
+    first = await connection.ask(INFER_BYTES)
+    again = [await connection.ask(INFER_BYTES) for _ in range(3)]
+    assert len(service.calls) == 1
+    assert len(service.kept_contexts) == 3
+    for status, headers, body in again:
+        assert (status, body) == (200, first[2])
+        assert set(headers) == {*first[1], "x-cache"}
+    ids = {headers["x-request-id"] for _, headers, _ in (first, *again)}
+    assert len(ids) == 4
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v2/models/m/infer", {**INFER, "id": "7"}),
+        ("/v2/models/m/generate", {"text_input": "Hi", "parameters": {"details": True}}),
+    ],
+)
+async def test_the_body_is_to_the_byte_what_the_usual_way_gives(connection, service, path, body):
+    data = raw(path, body)
+    usual = await connection.ask(data)
+    assert (await connection.ask(data))[2] == usual[2]
+    service.at_hand = [Chunk(0, "Bye", 3, 2, FinishReason.LENGTH)]
+    assert "Bye" in json.dumps((await connection.ask(data))[2])
+
+
+async def test_openai_answers_have_an_id_of_their_own(connection, service):
+    data = raw("/v1/chat/completions", CHAT)
+    answers = [(await connection.ask(data))[2] for _ in range(3)]
+    assert len({answer.pop("id") for answer in answers}) == 3
+    assert len({answer.pop("created") for answer in answers}) <= 2
+    assert answers[0] == answers[1] == answers[2]
+    assert len(service.calls) == 1
+
+
+async def test_what_is_not_at_hand_goes_the_usual_way(connection, service):
+    await connection.ask(INFER_BYTES)
+    service.at_hand = None
+    assert (await connection.ask(INFER_BYTES))[0] == 200
+    service.at_hand = errors.Unauthenticated("no")
+    assert (await connection.ask(INFER_BYTES))[0] == 200
+    assert len(service.calls) == 3
+
+
+async def test_an_answer_that_waits_after_all_goes_the_usual_way(connection, service):
+    await connection.ask(INFER_BYTES)
+
+    def waits(request, version, context):
+        async def chunks():
+            await asyncio.sleep(0)
+            yield HELLO
+
+        return chunks()
+
+    service.kept = waits
+    assert (await connection.ask(INFER_BYTES))[0] == 200
+    assert len(service.calls) == 2
+
+
+async def test_each_has_a_deadline_and_an_address_of_its_own(connection, service):
+    data = raw("/v2/models/m/infer", INFER, "x-request-timeout: 30", "authorization: Bearer k")
+    now = asyncio.get_running_loop().time()
+    for _ in range(2):
+        await connection.ask(data)
+    (context,) = service.kept_contexts
+    assert 25 < context.deadline - now < 60
+    assert (context.caller.address, context.caller.api_key) == ("127.0.0.1", "k")
+    assert context.reply is not service.context.reply
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "x-request-id: abc",
+        "origin: http://a",
+        "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "connection: close",
+    ],
+)
+async def test_what_never_comes_alike_is_not_remembered(address, service, header):
+    for _ in range(2):
+        connection = Connection(*await asyncio.open_connection(*address))
+        assert (await connection.ask(raw("/v2/models/m/infer", INFER, header)))[0] == 200
+        connection.writer.close()
+    assert service.kept_contexts == []
+
+
+async def test_bytes_in_pieces_or_together_mean_the_same(connection, service):
+    await connection.ask(INFER_BYTES)
+    for at in (1, 30, len(INFER_BYTES) - 1):
+        connection.writer.write(INFER_BYTES[:at])
+        await asyncio.sleep(0.05)
+        assert (await connection.ask(INFER_BYTES[at:]))[0] == 200
+    assert len(service.calls) == 4
+    other = raw("/v2/models/m/infer", {**INFER, "id": "last"})
+    connection.writer.write(INFER_BYTES + INFER_BYTES + other)
+    bodies = [(await connection.answer())[2] for _ in range(3)]
+    assert [body.get("id") for body in bodies] == [None, None, "last"]
+
+
+async def test_nobody_overtakes_on_a_connection(connection, service):
+    await connection.ask(INFER_BYTES)
+    gate = asyncio.Event()
+    service.script = [gate, HELLO]
+    connection.writer.write(raw("/v2/models/m/infer", {**INFER, "id": "slow"}))
+    async with asyncio.timeout(20):
+        while len(service.calls) < 2:  # noqa: ASYNC110 (it has no events)
+            await asyncio.sleep(0.001)
+    connection.writer.write(INFER_BYTES)
+    await asyncio.sleep(0.05)
+    service.script = None
+    gate.set()
+    assert [(await connection.answer())[2].get("id") for _ in range(2)] == ["slow", None]
+
+
+async def test_errors_and_streams_and_misses_are_not_remembered(connection, service, address):
+    service.generate = type(service).generate.__get__(service)  # a miss
+    for data in (INFER_BYTES, raw("/v2/models/x/infer", INFER)):
+        for _ in range(2):
+            await connection.ask(data)
+    async with httpx.AsyncClient(base_url="http://{}:{}".format(*address)) as client:
+        for _ in range(2):
+            await client.post("/v2/models/m/generate_stream", json={"text_input": "Hi"})
+    assert service.kept_contexts == []
+
+
+async def test_they_count_as_requests(connection):
+    async def count():
+        connection.writer.write(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n")
+        head = await connection._reader.readuntil(b"\r\n\r\n")
+        length = int(head.split(b"content-length: ")[1].split(b"\r\n")[0])
+        text = (await connection._reader.readexactly(length)).decode()
+        name = 'keepwarm_requests_total{endpoint="infer",status="200"} '
+        return float(next((x for x in text.splitlines() if x.startswith(name)), "0").split()[-1])
+
+    before = await count()
+    for _ in range(5):
+        await connection.ask(INFER_BYTES)
+    assert await count() - before == 5
+
+
+def test_memory_is_bounded():
+    repeats = Repeats(all_bytes=10_000)
+    for number in range(100):
+        repeats.keep(f"{number}".encode() * 100, None)
+    assert len(repeats._repeats) <= 2
