@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from manifest_lint.inference_service import InferenceService
+from manifest_lint.inference_service import Container, InferenceService
 from manifest_lint.rule import Problem, Rule, Severity
+from manifest_lint.servers import ENV_PREFIX
 
 VISIBILITY = ("networking.kserve.io/visibility", "networking.knative.dev/visibility")
 QUEUE_PROXY = "queue.sidecar.serving.knative.dev/"
@@ -45,6 +46,32 @@ def _exposed_predictor(service: InferenceService) -> Iterator[Problem]:
             predictor.path,
             "The predictor has a public route of its own beside the transformer's.",
         )
+
+
+def _said(container: Container, name: str) -> bool:
+    return container.flag(name) is not None or any(
+        variable.get("name") == f"{ENV_PREFIX}{name.upper()}" for variable in container.env
+    )
+
+
+def _no_word_about_keys(service: InferenceService) -> Iterator[Problem]:
+    transformer = service.component("transformer")
+    main = transformer.main if transformer else None
+    if main is None or not main.ours:
+        return
+    if not _said(main, "keys_file") and not _said(main, "allow_anonymous"):
+        yield Problem(main.path, "The transformer has neither --keys_file nor --allow_anonymous.")
+
+
+def _anybody(service: InferenceService) -> Iterator[Problem]:
+    transformer = service.component("transformer")
+    main = transformer.main if transformer else None
+    if transformer is None or main is None or not _said(main, "allow_anonymous"):
+        return
+    if _said(main, "plans_file"):
+        return
+    if not any(transformer.labels.get(label) == "cluster-local" for label in VISIBILITY):
+        yield Problem(main.path, "Whoever reaches the ingress is answered without a key.")
 
 
 def _queue_proxy(service: InferenceService) -> Iterator[Problem]:
@@ -134,5 +161,49 @@ predictor:
   annotations: {queue.sidecar.serving.knative.dev/cpu-resource-request: 200m}
 """,
         check=_queue_proxy,
+    ),
+    Rule(
+        id="KW064",
+        severity=Severity.ERROR,
+        title="A transformer that was told nothing about keys",
+        reason="It starts only with a key file, or with the word that everybody is answered; else"
+        " it exits, again and again.",
+        fix="Add components/api-keys, or --allow_anonymous.",
+        source="docs/settings.md",
+        failing="""
+transformer:
+  containers:
+    - {name: kserve-container, image: "keepwarm/transformer:1", args: [--model_name=chat]}
+""",
+        passing="""
+transformer:
+  containers:
+    - name: kserve-container
+      image: keepwarm/transformer:1
+      args: [--keys_file=/etc/keepwarm/keys/keys.yaml]
+""",
+        check=_no_word_about_keys,
+    ),
+    Rule(
+        id="KW065",
+        severity=Severity.INFO,
+        title="Anybody may call, as much as they like",
+        reason="Without plans there is no limit: one caller can hold every GPU that maxReplicas"
+        " allows, at your cost.",
+        fix="Add components/api-keys, or let a gateway that asks for keys be the only way in (the"
+        " label networking.knative.dev/visibility: cluster-local on the transformer).",
+        source="docs/settings.md",
+        failing="""
+transformer:
+  containers:
+    - {name: kserve-container, image: "keepwarm/transformer:1", args: [--allow_anonymous]}
+""",
+        passing="""
+transformer:
+  labels: {networking.knative.dev/visibility: cluster-local}
+  containers:
+    - {name: kserve-container, image: "keepwarm/transformer:1", args: [--allow_anonymous]}
+""",
+        check=_anybody,
     ),
 )
