@@ -2,9 +2,8 @@
 
 Callers come at random at a fixed mean rate, whether they are answered or not (open loop), and give
 up after a while. The engine has a fixed number of slots. An answer is good when it is right, its
-first token came soon enough and the caller was still there. "unprotected" is the same stack with
-every bound set out of reach; "engine's bound" leaves only the predictor's own; "keepwarm" is as it
-ships.
+first token came soon enough and the caller was still there. "keepwarm" is the stack as it ships,
+"unprotected" the same with every bound set out of reach.
 """
 
 import argparse
@@ -44,7 +43,6 @@ GATE_OPEN = (
 # What each stack is told: the predictor, the transformer.
 STACKS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "keepwarm": ((), ()),
-    "engine's bound": ((), GATE_OPEN),
     "unprotected": (PREDICTOR_OPEN, GATE_OPEN),
 }
 
@@ -172,7 +170,7 @@ def retained(samples: Sequence[Sample], stack: str, load: float = 3.0) -> float:
 
 
 def _plot(samples: Sequence[Sample]) -> str:
-    colours = dict(zip(STACKS, (charts.BLUE, charts.ORANGE, charts.RED), strict=True))
+    colours = dict(zip(STACKS, (charts.BLUE, charts.RED), strict=True))
     with charts.figure(7.6, 3.8) as (figure, axes):
         top = max(sample.load for sample in samples)
         axes.plot(

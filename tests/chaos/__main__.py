@@ -53,6 +53,11 @@ class Chaos:
         self.problems: list[str] = []
         self.outcomes: Counter[str] = Counter()
 
+    @property
+    def calls(self) -> list[Call]:
+        """All that was asked for."""
+        return self._callers.calls
+
     async def run(self, planned: list[Fault], longest_s: float) -> None:
         """The whole of it."""
         loop = asyncio.get_running_loop()
@@ -89,7 +94,7 @@ class Chaos:
         await asyncio.sleep(fault.pause_s)
 
     def _judge(self) -> None:
-        for call in self._callers.calls:
+        for call in self.calls:
             ended = outcome(call, self._deaths[call.to])
             if isinstance(ended, Outcome):
                 self.outcomes[ended] += 1
@@ -99,7 +104,7 @@ class Chaos:
     async def books(self) -> tuple[int, float, int]:
         """What the steady transformer has charged, between the least and the most it may have."""
         least = most = 0
-        for call in self._callers.calls:
+        for call in self.calls:
             if call.to == self._stack.steady.name:
                 ended = outcome(call, ())
                 low, high = charge(call, ended) if isinstance(ended, Outcome) else (0, 0)
@@ -163,7 +168,7 @@ def main() -> None:
             return await chaos.books()
 
         least, charged, most = asyncio.run(run())
-        calls = chaos._callers.calls
+        calls = chaos.calls
     report = {
         "seed": seed,
         "faults": dict(sorted(chaos.applied.items())),
