@@ -83,9 +83,10 @@ def predictor(
 
 
 @contextmanager
-def real_predictor() -> Iterator[Server]:
+def real_predictor(*flags: str) -> Iterator[Server]:
     """The predictor with vLLM's engine and the demo's weights, ready."""
-    program = ["-m", "vllm_predictor", f"--model_dir={demo_folder()}", "--max_model_len=2048"]
+    folder = demo_folder()
+    program = ["-m", "vllm_predictor", f"--model_dir={folder}", "--max_model_len=2048", *flags]
     with _server(program, ready=True, start_s=ENGINE_START_S) as server:
         yield server
 

@@ -78,7 +78,7 @@ class Gate:
 
     def refused(self, now: float) -> None:
         """The predictor said that it is full; before `leave`."""
-        self._limit.refused(now)
+        self._limit.refused(self._in, now)
         metrics.LIMIT.set(self._limit.value)
 
     def retry_after_s(self, now: float) -> float:

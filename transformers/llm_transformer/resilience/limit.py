@@ -1,10 +1,11 @@
 """How many sequences the predictor gets at a time: found by trying, as TCP finds its window.
 
 It doubles while the predictor keeps up, then grows by one for each limit's worth of answers, and
-shrinks by a tenth when the predictor refuses or says that requests waited in its own queue. So the
-queue stands here, where it can be shed by age and served by priority, and not in the engine; and
-several transformers, or several predictors, share what there is. Source: additive increase,
-multiplicative decrease (RFC 5681); Netflix concurrency-limits, AIMDLimit.
+shrinks by a tenth when the predictor refuses or says that requests waited in its own queue; a
+refusal also brings a limit that is far above what is in flight down to it. So the queue stands
+here, where it can be shed by age and served by priority, and not in the engine; and several
+transformers, or several predictors, share what there is. Source: additive increase, multiplicative
+decrease, from the flight's size (RFC 5681); Netflix concurrency-limits, AIMDLimit.
 """
 
 from typing import Final
@@ -37,15 +38,21 @@ class ConcurrencyLimit:
         `full` is whether the limit was what held requests back; else it needs no more.
         """
         if queued_s is not None and queued_s > self._queue_s:
-            self.refused(now)
+            self._shrink(self._value, now)
         elif full:
             step = sequences if self._probing else sequences / self._value
             self._value = min(self._most, self._value + step)
 
-    def refused(self, now: float) -> None:
-        """The predictor was full."""
+    def refused(self, in_flight: int, now: float) -> None:
+        """The predictor was full with `in_flight` sequences of ours.
+
+        Others may have filled it, so the limit is at most halved.
+        """
+        self._shrink(min(self._value, max(in_flight, self._value / 2)), now)
+
+    def _shrink(self, seen: float, now: float) -> None:
         if self._decreased_at is not None and now - self._decreased_at < COOL_DOWN_S:
             return
         self._decreased_at = now
         self._probing = False
-        self._value = max(self._least, self._value * DECREASE)
+        self._value = max(self._least, seen * DECREASE)

@@ -18,7 +18,7 @@ def test_the_limit_doubles_with_each_round_of_answers_until_the_first_refusal():
     for _ in range(8):
         limit.answered(1, 0.0, 0.0, full=True)
     assert limit.value == 16
-    limit.refused(1.0)
+    limit.refused(16, 1.0)
     assert limit.value == 14
     for _ in range(14):
         limit.answered(1, 0.0, 1.0, full=True)
@@ -35,10 +35,17 @@ def test_the_limit_does_not_grow_where_it_is_not_needed():
 def test_a_burst_of_refusals_shrinks_the_limit_once():
     limit = _limit(100)
     for now in (0.0, 0.1, 0.5):
-        limit.refused(now)
+        limit.refused(100, now)
     assert limit.value == 90
-    limit.refused(1.0)
+    limit.refused(90, 1.0)
     assert limit.value == 81
+
+
+@pytest.mark.parametrize(("in_flight", "left"), [(100, 90), (60, 54), (17, 45), (120, 90)])
+def test_a_refusal_shrinks_the_limit_to_what_is_there_and_at_most_to_half(in_flight, left):
+    limit = _limit(100)
+    limit.refused(in_flight, 0.0)
+    assert limit.value == left
 
 
 def test_an_answer_that_waited_in_the_engine_shrinks_it_too():
@@ -53,7 +60,7 @@ def test_the_limit_stays_within_its_bounds(events):
     for refused, pause in events:
         now += pause
         if refused:
-            limit.refused(now)
+            limit.refused(limit.value, now)
         else:
             limit.answered(3, None, now, full=True)
         assert 1 <= limit.value <= 8
