@@ -26,30 +26,28 @@ from pinned import PinnedServer, free_port
 MODEL = "model"
 CONNECTIONS = 32
 WARM_UP_S = 0.3
-REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "V2 infer": (
-        f"/v2/models/{MODEL}/infer",
+INFER: dict[str, Any] = {
+    "id": "1",
+    "inputs": [
         {
-            "id": "1",
-            "inputs": [
-                {
-                    "name": "text_input",
-                    "shape": [1],
-                    "datatype": "BYTES",
-                    "data": ["The capital of France is"],
-                }
-            ],
-            "parameters": {"max_tokens": 16, "temperature": 0},
-        },
-    ),
-    "OpenAI chat": (
-        "/openai/v1/chat/completions",
-        {
-            "model": MODEL,
-            "messages": [{"role": "user", "content": "What is the capital of France?"}],
-            "temperature": 0,
-        },
-    ),
+            "name": "text_input",
+            "shape": [1],
+            "datatype": "BYTES",
+            "data": ["The capital of France is"],
+        }
+    ],
+    "parameters": {"max_tokens": 16, "temperature": 0},
+}
+CHAT: dict[str, Any] = {
+    "model": MODEL,
+    "messages": [{"role": "user", "content": "What is the capital of France?"}],
+    "temperature": 0,
+}
+# Path, body, one more header; with an id of its own a request is never taken for a repeated one.
+REQUESTS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "V2 infer": (f"/v2/models/{MODEL}/infer", INFER, ""),
+    "OpenAI chat": ("/openai/v1/chat/completions", CHAT, ""),
+    "V2 infer, X-Request-ID": (f"/v2/models/{MODEL}/infer", INFER, "x-request-id: 1"),
 }
 Cpu = tuple[float, float]
 
@@ -126,14 +124,14 @@ class Rig:
         return server
 
 
-def exchange_of(path: str, body: bytes, answer: bytes) -> Exchange:
+def exchange_of(path: str, body: bytes, header: str, answer: bytes) -> Exchange:
     """The request; an answer is right when it is as long as `answer` and says the same.
 
     An OpenAI answer has an id and a time of its own.
     """
     says = _said(orjson.loads(answer))
     return Exchange(
-        http_post(path, body),
+        http_post(path, body, header),
         lambda status, told: (
             status == 200
             and len(told) == len(answer)
@@ -163,11 +161,11 @@ async def compare(rig: Rig, repetitions: int, seconds: float) -> int:
     errors = 0
     print("| request | server | requests/s | CPU us/request | hit / floor, requests/s | by CPU |")
     print("|---|---|---|---|---|---|")
-    for name, (path, request) in REQUESTS.items():
+    for name, (path, request, header) in REQUESTS.items():
         body = orjson.dumps(request)
         answer = rig.answer(path, body)
         floor = rig.floor(name, answer)
-        exchanges = [exchange_of(path, body, answer)] * CONNECTIONS
+        exchanges = [exchange_of(path, body, header, answer)] * CONNECTIONS
         pairs = [
             (
                 await measure(rig.transformer, exchanges, seconds),

@@ -44,11 +44,12 @@ class Window(Generic[Snapshot]):
     errors: int
 
 
-def http_post(path: str, body: bytes) -> bytes:
-    """A POST of JSON as it goes over the wire."""
+def http_post(path: str, body: bytes, header: str = "") -> bytes:
+    """A POST of JSON as it goes over the wire; `header` is one more."""
+    more = f"{header}\r\n" if header else ""
     head = (
         f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
-        f"content-length: {len(body)}\r\n\r\n"
+        f"content-length: {len(body)}\r\n{more}\r\n"
     )
     return head.encode() + body
 

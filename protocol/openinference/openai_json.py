@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from openinference import openai_logprobs, sampling, structured
 from openinference.errors import InvalidInput, ServingError, shown
@@ -92,14 +92,17 @@ class OpenAICall:
                 f"parameter 'temperature' must be a number from 0 to {MAX_TEMPERATURE}, "
                 f"got {shown(members['temperature'])}"
             )
-        self._envelope: dict[str, Any] = {}
-        self.renewed()
+        self._envelope = self.renewed_envelope()
         self._started: set[int] = set()
         # How much of each choice's text has been told, for the offsets of /completions' tokens.
         self._told: dict[int, int] = {}
 
     def answer(self, completions: Sequence[Completion]) -> dict[str, Any]:
         """The body of a whole answer."""
+        return {**self._envelope, **self.content(completions)}
+
+    def content(self, completions: Sequence[Completion]) -> dict[str, Any]:
+        """The body of a whole answer without its envelope."""
         usage = Usage(self.request.sampling.n)
         choices = []
         for index, completion in enumerate(completions):
@@ -121,17 +124,16 @@ class OpenAICall:
             choices.append(
                 self._choice(index, content, completion.tokens, completion.finish_reason)
             )
-        return {**self._envelope, "choices": choices, "usage": _usage(usage)}
+        return {"choices": choices, "usage": _usage(usage)}
 
-    def renewed(self) -> Self:
-        """Itself, with an id and a time of its own for another answer."""
-        self._envelope = {
+    def renewed_envelope(self) -> dict[str, Any]:
+        """The members that a body begins with, for one more answer to the same request."""
+        return {
             "id": f"{self._endpoint.value[2]}{random.getrandbits(128):032x}",
             "object": self._endpoint.value[1 if self.stream else 0],
             "created": int(time.time()),
             "model": self.request.model,
         }
-        return self
 
     def events(self, chunk: Chunk) -> Iterator[dict[str, Any]]:
         """The stream events that a chunk becomes; the first of a chat choice names the role."""

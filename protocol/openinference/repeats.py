@@ -43,7 +43,8 @@ class Keeper(Protocol):
 class Repeat:
     """What a request said. `context` is as it was then, `timeout_s` what the request may take.
 
-    `body_of` formats the answer; with `is_fixed` the same chunks always give the same body.
+    `body_of` formats what the same chunks always give; `opening` is what each answer begins with
+    anew.
     """
 
     keeper: Keeper
@@ -53,7 +54,7 @@ class Repeat:
     context: RequestContext
     timeout_s: float | None
     body_of: Callable[[Sequence[Chunk]], bytes]
-    is_fixed: bool = True
+    opening: Callable[[], bytes] = bytes
     chunks: Sequence[Chunk] = ()
     body: bytes = b""
 
@@ -87,19 +88,19 @@ class Repeat:
         if not self._is_same(chunks):
             self.body = self.body_of(chunks)
             self.chunks = chunks
+        opening = self.opening()
         self.endpoint.at_once("200", time.perf_counter() - began)
         headers = "".join([f"{name}: {value}\r\n" for name, value in context.returned().items()])
-        return b"content-length: %d\r\ncontent-type: application/json\r\n%b\r\n%b" % (
-            len(self.body),
+        return b"content-length: %d\r\ncontent-type: application/json\r\n%b\r\n%b%b" % (
+            len(opening) + len(self.body),
             headers.encode("latin-1"),
+            opening,
             self.body,
         )
 
     def _is_same(self, chunks: Sequence[Chunk]) -> bool:
-        return (
-            self.is_fixed
-            and len(chunks) == len(self.chunks)
-            and all(new is old for new, old in zip(chunks, self.chunks, strict=True))
+        return len(chunks) == len(self.chunks) and all(
+            new is old for new, old in zip(chunks, self.chunks, strict=True)
         )
 
 

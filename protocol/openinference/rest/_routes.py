@@ -210,8 +210,8 @@ class _Edge:
                 openai.request,
                 None,
                 {},
-                lambda again: orjson.dumps(openai.renewed().answer(again)),
-                is_fixed=False,
+                lambda again: orjson.dumps(openai.content(again))[1:],
+                opening=lambda: orjson.dumps(openai.renewed_envelope())[:-1] + b",",
             )
             return json_response(openai.answer(completions))
         chunks = self._chunks(openai.request, None, call, {})
@@ -235,7 +235,7 @@ class _Edge:
         parameters: Parameters,
         format_: Callable[[list[Completion]], bytes],
         *,
-        is_fixed: bool = True,
+        opening: Callable[[], bytes] = bytes,
     ) -> None:
         """Notes what the request said, when the service had the answer at hand."""
         service, context = self._service, call.context
@@ -256,7 +256,7 @@ class _Edge:
                 context,
                 None if deadline is None else deadline - call.received_at,
                 lambda chunks: format_(collected(request, chunks)),
-                is_fixed,
+                opening,
             )
         )
 

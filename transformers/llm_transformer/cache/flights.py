@@ -14,7 +14,7 @@ from llm_transformer.cache.record import Record
 from llm_transformer.cache.shared import Claim
 from llm_transformer.cache.shelf import Shelf
 from llm_transformer.forward import Forward
-from openinference.context import Cached, RequestContext
+from openinference.context import NOBODY, Cached, RequestContext
 from openinference.errors import InternalError, ServingError
 from openinference.generation import GenerationRequest
 
@@ -66,7 +66,8 @@ class Flights:
         self._under_way[digest] = flight
         # It outlives who began it, so its bound and its reply are its own.
         now = asyncio.get_running_loop().time()
-        own = replace(context, deadline=now + self._policy.flight_s, reply=flight.reply)
+        deadline = now + self._policy.flight_s
+        own = replace(context, deadline=deadline, reply=flight.reply, caller=NOBODY)
         flight.task = asyncio.create_task(self._fly(flight, digest, request, own, renews=renews))
         self._tasks.add(flight.task)
         flight.task.add_done_callback(self._tasks.discard)

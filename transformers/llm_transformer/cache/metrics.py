@@ -28,7 +28,7 @@ BYPASSED: Final = Counter(
 )
 NOT_KEPT: Final = Counter(
     "keepwarm_cache_not_kept",
-    "Finished generations that were not kept, by reason (size, incomplete, no_weights_id, error).",
+    "Finished generations that were not kept, by reason (size, incomplete, no_weights_id).",
     ["reason"],
 )
 NEGATIVE: Final = Counter(
