@@ -36,6 +36,7 @@ async def cached_forward(
     if store is not None:
         shared = RedisCache(
             store,
+            predictor=settings.predictor_target,
             lease_s=policy.lease_s,
             record_bytes=policy.record_bytes,
             ask_s=max(ASK_S, settings.redis_timeout_s),

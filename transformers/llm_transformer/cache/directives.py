@@ -33,12 +33,23 @@ class Directives:
 NONE: Final = Directives()
 
 
-# The header's values are few; what is not is cut off by the size.
-@lru_cache(maxsize=256)
+# What clients send is short and always the same.
+_COMMON_LENGTH: Final = 64
+
+
 def parse(header: str | None) -> Directives:
     """The directives in a header; an unusable max-age asks for a new answer, always a right one."""
     if header is None:
         return NONE
+    return _common(header) if len(header) <= _COMMON_LENGTH else _parsed(header)
+
+
+@lru_cache(maxsize=256)
+def _common(header: str) -> Directives:
+    return _parsed(header)
+
+
+def _parsed(header: str) -> Directives:
     names: dict[str, str] = {}
     for part in header.split(","):
         name, _, value = part.partition("=")

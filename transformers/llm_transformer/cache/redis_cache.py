@@ -23,7 +23,6 @@ ASK_S: Final = 0.25
 BESIDE_S: Final = 2.0
 # Longer than any record lives.
 WEIGHTS_TTL_S: Final = 3600
-_PREFIX: Final = f"keepwarm:cache:{SCHEMA}"
 
 # KEYS: record. What it is, and how much of its life is left, which tells its age.
 _GET: Final = Script("""
@@ -66,16 +65,26 @@ class RedisCache:
     """A SharedCache. While Redis cannot be asked it has nothing and keeps nothing."""
 
     def __init__(
-        self, store: Store, *, lease_s: float, record_bytes: int, ask_s: float = ASK_S
+        self,
+        store: Store,
+        *,
+        predictor: str,
+        lease_s: float,
+        record_bytes: int,
+        ask_s: float = ASK_S,
     ) -> None:
-        """`record_bytes` is the size of the largest record that is read or written, unpacked."""
+        """`predictor` tells services apart that share a Redis and name their models alike.
+
+        `record_bytes` is the size of the largest record that is read or written, unpacked.
+        """
         self._store = store
         self._lease_ms = round(lease_s * 1000)
         self._most = record_bytes
+        self._prefix = f"keepwarm:cache:{SCHEMA}:{predictor}"
         self._ask_s = ask_s
 
     async def get(self, slot: Slot) -> Record | None:
-        key = _record_key(slot)
+        key = self._record_key(slot)
         if key is None:
             return None
         try:
@@ -88,7 +97,7 @@ class RedisCache:
         return None if wire is None else await self._record(slot, key, wire, ttl_ms)
 
     async def claim(self, slot: Slot, token: str) -> Record | Claim:
-        lease, key = _lease_key(slot), _record_key(slot)
+        lease, key = self._lease_key(slot), self._record_key(slot)
         keys = [lease] if key is None else [lease, key]
         try:
             answer = await self._store.call(
@@ -106,7 +115,7 @@ class RedisCache:
         return Claim(answer[0].decode())
 
     async def renew(self, slot: Slot, token: str) -> None:
-        lease = _lease_key(slot)
+        lease = self._lease_key(slot)
         try:
             await self._store.call(
                 lease,
@@ -117,7 +126,7 @@ class RedisCache:
             metrics.L2_ERRORS.labels("renew").inc()
 
     async def commit(self, slot: Slot, token: str | None, record: Record) -> None:
-        lease, key = _lease_key(slot), _record_key(slot)
+        lease, key = self._lease_key(slot), self._record_key(slot)
         packed = record.packed()
         if key is None or len(packed) > self._most:
             return
@@ -142,7 +151,7 @@ class RedisCache:
             metrics.L2_ERRORS.labels("commit").inc()
 
     async def release(self, slot: Slot, token: str) -> None:
-        lease = _lease_key(slot)
+        lease = self._lease_key(slot)
         try:
             await self._store.call(
                 lease, lambda client: _RELEASE(client, [lease], [token]), timeout_s=BESIDE_S
@@ -151,7 +160,7 @@ class RedisCache:
             metrics.L2_ERRORS.labels("release").inc()
 
     async def weights_id(self, model: str) -> str | None:
-        key = _weights_key(model)
+        key = self._weights_key(model)
         try:
             told = await self._store.call(
                 key, lambda client: client.get(key), timeout_s=self._ask_s
@@ -162,7 +171,7 @@ class RedisCache:
         return told.decode() if isinstance(told, bytes) else told
 
     async def tell_weights(self, model: str, weights_id: str) -> None:
-        key = _weights_key(model)
+        key = self._weights_key(model)
         try:
             await self._store.call(
                 key,
@@ -192,17 +201,14 @@ class RedisCache:
         record.made_at = now - max(0.0, record.ttl_s - left_ms / 1000)
         return record
 
+    def _lease_key(self, slot: Slot) -> str:
+        return f"{self._prefix}:{{{slot.digest.hex()}}}:lease"
 
-def _lease_key(slot: Slot) -> str:
-    return f"{_PREFIX}:{{{slot.digest.hex()}}}:lease"
+    def _record_key(self, slot: Slot) -> str | None:
+        """None while nobody knows which weights would have to have answered."""
+        if slot.weights_id is None:
+            return None
+        return f"{self._prefix}:{{{slot.digest.hex()}}}:of:{slot.weights_id}"
 
-
-def _record_key(slot: Slot) -> str | None:
-    """None while nobody knows which weights would have to have answered."""
-    if slot.weights_id is None:
-        return None
-    return f"{_PREFIX}:{{{slot.digest.hex()}}}:of:{slot.weights_id}"
-
-
-def _weights_key(model: str) -> str:
-    return f"{_PREFIX}:weights:{model}"
+    def _weights_key(self, model: str) -> str:
+        return f"{self._prefix}:weights:{model}"

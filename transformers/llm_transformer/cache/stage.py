@@ -71,7 +71,7 @@ class CachedForward:
         answers with; DeadlineExceeded for a caller who wants nothing but what is kept.
         """
         asked = directives.parse(context.caller.cache_control)
-        if asked.no_store or not (_is_deterministic(request) or asked.sampled):
+        if not _may_be_kept(request, asked):
             return self._pass(request, context, asked)
         digest = digest_of(request, self._policy.scope(context.tenant))
         kept = self._shelf.look_here(digest, request.model, asked)
@@ -84,7 +84,7 @@ class CachedForward:
     ) -> AsyncGenerator[Chunk, None] | None:
         """`generate` where this process has an answer that will do; else None, and nothing done."""
         asked = directives.parse(context.caller.cache_control)
-        if asked.no_store or not (_is_deterministic(request) or asked.sampled):
+        if not _may_be_kept(request, asked):
             return None
         digest = self._digests.of(request, self._policy.scope(context.tenant))
         kept = self._shelf.look_here(digest, request.model, asked)
@@ -193,7 +193,7 @@ class CachedForward:
             metrics.HITS_OF[level, "answer" if kept.error is None else "error"].inc()
         _count_saved(kept)
         age_s = kept.age_s(asyncio.get_running_loop().time())
-        # Seconds are whole; together they say when it ends (RFC 9111 4.2), so none is rounded up.
+        # Whole seconds, and no copy may live longer than the record (RFC 9111 4.2): rounded up.
         reply.headers.update(
             {
                 "x-cache": cached.value,
@@ -204,9 +204,11 @@ class CachedForward:
         )
 
 
-def _is_deterministic(request: GenerationRequest) -> bool:
-    """Whether the same request gets the same answer."""
-    return request.sampling.temperature == 0 or request.sampling.seed is not None
+def _may_be_kept(request: GenerationRequest, asked: Directives) -> bool:
+    """Whether the same request always gets the same answer, or another one's will do."""
+    sampling = request.sampling
+    is_deterministic = sampling.temperature == 0 or sampling.seed is not None
+    return not asked.no_store and (is_deterministic or asked.sampled)
 
 
 def _count_saved(kept: Record) -> None:

@@ -26,10 +26,12 @@ async def shared_of():
     """RedisCaches, each with connections of its own."""
     stores = []
 
-    async def shared(url, *, lease_s=LEASE_S, timeout_s=1.0, record_bytes=2**20):
+    async def shared(url, *, lease_s=LEASE_S, timeout_s=1.0, record_bytes=2**20, predictor="p"):
         stores.append(connect(RedisAddress.parse(url), timeout_s=timeout_s))
         await stores[-1].start()
-        return RedisCache(stores[-1], lease_s=lease_s, record_bytes=record_bytes)
+        return RedisCache(
+            stores[-1], predictor=predictor, lease_s=lease_s, record_bytes=record_bytes
+        )
 
     yield shared
     for store in stores:
@@ -51,6 +53,16 @@ async def until_asked(condition):
     async with asyncio.timeout(20):
         while not await condition():  # noqa: ASYNC110 (Redis tells only who asks)
             await asyncio.sleep(0.01)
+
+
+async def until_shared(stage, other):
+    """Waits until one gives what the other has made."""
+
+    async def shares():
+        await answer(stage, ask("after"), who("no-cache"))
+        return (await outcome(other, ask("after"), who("only-if-cached")))[0] == "hit"
+
+    await until_asked(shares)
 
 
 def _l2_errors():
@@ -92,6 +104,18 @@ async def test_no_prompt_and_no_tenant_is_in_redis(replica, redis_server):
         for text in (key.encode(), redis.Redis(port=redis_server.port).get(key)):
             assert b"secret" not in text
             assert b"umbrella" not in text
+
+
+async def test_services_that_name_their_models_alike_share_nothing(
+    make, replica, shared_of, predictor, redis_server
+):
+    first = await replica()
+    await answer(first, ask())
+    other = FakePredictor()
+    other.script, other.weights_id = [Chunk(0, "Other", 3, 1, FinishReason.EOS)], "w2"
+    second = make(shared=await shared_of(redis_server.url, predictor="q"), forward=other)
+    assert await outcome(second, ask()) == ("miss", "Other")
+    assert await outcome(await replica(), ask()) == ("hit", "Hello")
 
 
 async def test_errors_that_always_come_are_shared(replica, predictor):
@@ -274,12 +298,7 @@ async def test_requests_flow_while_redis_is_dead_and_share_again_afterwards(
     assert sum((_l2_errors() - before).values()) >= 20
     server.start()
     other = make(shared=await shared_of(server.url))
-
-    async def shares():
-        await answer(stage, ask("after"), who("no-cache"))
-        return (await outcome(other, ask("after"), who("only-if-cached")))[0] == "hit"
-
-    await until_asked(shares)
+    await until_shared(stage, other)
 
 
 async def test_a_frozen_redis_is_waited_for_once_or_twice_and_then_not_at_all(
@@ -311,12 +330,7 @@ async def test_a_full_redis_is_skipped_and_used_again_when_it_has_room(
         assert await outcome(stage, ask(f"{number}")) == ("hit", "Hello")
     server.client.config_set("maxmemory", 0)
     other = make(shared=await shared_of(server.url))
-
-    async def shares():
-        await answer(stage, ask("after"), who("no-cache"))
-        return (await outcome(other, ask("after"), who("only-if-cached")))[0] == "hit"
-
-    await until_asked(shares)
+    await until_shared(stage, other)
 
 
 async def test_a_replica_for_a_master_keeps_nothing_and_requests_flow(
