@@ -21,6 +21,7 @@ from .warm_pool import SYSTEM, Controller, Tiny, in_seconds, installed, ready_at
 
 NAMESPACE = "keepwarm-e2e-warmpool"
 MANAGER = "keepwarm-warmpool"
+NAME = "tiny-predictor"
 MANY = 200
 
 
@@ -49,6 +50,12 @@ def no_pool_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
         kubectl(
             "-n", NAMESPACE, "delete", "warmpool", "tiny", "--ignore-not-found", "--timeout=60s"
         )
+
+
+def serving(tiny: Tiny) -> str:
+    """The Revision that has all traffic."""
+    (name,) = (name for name, percent in tiny.traffic().items() if percent)
+    return name
 
 
 def newest(tiny: Tiny) -> str:
@@ -108,22 +115,19 @@ def test_a_rollout_keeps_the_floor(tiny: Tiny, eventually: Callable[..., None]) 
     tiny.wait_kept(2)
     old = newest(tiny)
     tiny.apply(version="2")
-    fewest = 2
-    while True:
-        # Traffic first: pods that it moved to were there before it moved.
-        traffic = tiny.traffic()
-        ready = tiny.ready_pods()
-        serving = [name for name, percent in traffic.items() if percent]
-        fewest = min(
-            fewest,
-            sum(
-                pod["metadata"]["name"].startswith(f"tiny-predictor-{serving[0]}") for pod in ready
-            ),
-        )
-        if serving != [old]:
-            break
+    seen: dict[str, int] = {}
+
+    def moved() -> bool:
+        """Notes the fewest ready pods of what has traffic; looks twice, for it may move between."""
+        before, ready, after = serving(tiny), tiny.ready_pods(), serving(tiny)
+        if before == after:
+            mine = [pod for pod in ready if pod["metadata"]["name"].startswith(f"{NAME}-{after}-")]
+            seen[after] = min(seen.get(after, len(mine)), len(mine))
+        return after != old and after in seen
+
+    eventually(moved, "traffic moves", timeout_s=90)
     new = newest(tiny)
-    assert fewest == 2, "every Revision that had traffic had its floor"
+    assert seen == {old: 2, new: 2}, "every Revision that had traffic had its floor"
     eventually(
         lambda: (tiny.minimum(old), tiny.minimum(new)) == ("1", "2"),
         "the old Revision has lost the floor, the new one has it",
