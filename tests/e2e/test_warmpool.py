@@ -332,81 +332,6 @@ def standard(name: str, least: int, *, stopped: bool) -> str:
     )
 
 
-def test_two_hundred_open_at_once_in_little_memory_on_one_watch_a_kind(
-    controller: Controller, eventually: Callable[..., None], measured: Callable[..., None]
-) -> None:
-    """Stopped services in Standard mode: all of the controller's work, and no pods."""
-    leader = controller.settled()
-    create([standard(f"many-{n}", 1, stopped=True) for n in range(MANY)])
-    start, end = in_seconds(60), in_seconds(3600)
-    spec = {
-        "floor": 2,
-        "once": [{"name": "all", "start": start, "end": end, "replicas": 4}],
-        "lead": {"fixed": "15s"},
-        "whenNotLive": "MinReplicas",
-    }
-    create(
-        [
-            json.dumps(
-                {
-                    "apiVersion": "autoscaling.keepwarm.dev/v1alpha1",
-                    "kind": "WarmPool",
-                    "metadata": {"name": f"many-{n}", "labels": {"many": "yes"}},
-                    "spec": {"target": {"inferenceService": f"many-{n}"}, **spec},
-                }
-            )
-            for n in range(MANY)
-        ]
-    )
-
-    def minima() -> list[int]:
-        listed = json.loads(kubectl("-n", NAMESPACE, "get", "isvc", "-o", "json"))["items"]
-        many = [item for item in listed if item["metadata"]["name"].startswith("many-")]
-        return [item["spec"]["predictor"]["minReplicas"] for item in many]
-
-    try:
-        eventually(lambda: min(minima()) >= 2, "all floors are set", timeout_s=120)
-        eventually(lambda: minima() == [4] * MANY, "all windows are open", timeout_s=120)
-        late = -until(start)
-        measured(f"warm pool: {MANY} windows that open at once, open before their start", -late)
-        assert late < 0
-        metrics = controller.metrics(leader)
-        memory = metrics["process_resident_memory_bytes"] / 2**20
-        measured(f"warm pool: memory of the leader with {MANY} WarmPools", memory, "MiB")
-        assert memory < 100
-        for kind in ("WarmPool", "InferenceService", "Service", "Revision", "PodAutoscaler"):
-            for verb in ("list", "watch"):
-                sample = f'keepwarm_warmpool_api_requests_total{{kind="{kind}",verb="{verb}"}}'
-                # More only where a watch was quiet for minutes and was begun anew.
-                assert metrics[sample] == metrics[sample.replace("watch", "list")] <= 4, sample
-        eventually(
-            lambda: writes(controller.metrics(leader)) == writes(controller.metrics(leader)),
-            "at rest nothing is written",
-            timeout_s=60,
-        )
-    finally:
-        kubectl("-n", NAMESPACE, "delete", "warmpools", "-l", "many=yes", "--timeout=120s")
-    assert minima() == [1] * MANY
-
-
-def create(manifests: list[str]) -> None:
-    """Creates many objects, a few at a time."""
-
-    def some(part: list[str]) -> None:
-        kubectl("-n", NAMESPACE, "create", "-f", "-", stdin="\n---\n".join(part))
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(some, (manifests[n::8] for n in range(8))))
-
-
-def writes(metrics: dict[str, float]) -> float:
-    return sum(
-        value
-        for name, value in metrics.items()
-        if name.startswith("keepwarm_warmpool_api_requests_total") and "list" not in name
-    )
-
-
 def test_whatever_happens_it_ends_in_the_declared_state(
     controller: Controller,
     tiny: Tiny,
@@ -466,3 +391,76 @@ def test_whatever_happens_it_ends_in_the_declared_state(
             timeout_s=120,
         )
         measured(f"warm pool: declared state after {count} happenings", time.monotonic() - began)
+
+
+def test_two_hundred_open_at_once_in_little_memory_on_one_watch_a_kind(
+    controller: Controller, eventually: Callable[..., None], measured: Callable[..., None]
+) -> None:
+    """Stopped services in Standard mode: all of the controller's work, and no pods."""
+    leader = controller.settled()
+    create([standard(f"many-{n}", 1, stopped=True) for n in range(MANY)])
+    start, end = in_seconds(60), in_seconds(3600)
+    spec = {
+        "floor": 2,
+        "once": [{"name": "all", "start": start, "end": end, "replicas": 4}],
+        "lead": {"fixed": "15s"},
+        "whenNotLive": "MinReplicas",
+    }
+    create(
+        [
+            json.dumps(
+                {
+                    "apiVersion": "autoscaling.keepwarm.dev/v1alpha1",
+                    "kind": "WarmPool",
+                    "metadata": {"name": f"many-{n}", "labels": {"many": "yes"}},
+                    "spec": {"target": {"inferenceService": f"many-{n}"}, **spec},
+                }
+            )
+            for n in range(MANY)
+        ]
+    )
+
+    def minima() -> list[int]:
+        listed = json.loads(kubectl("-n", NAMESPACE, "get", "isvc", "-o", "json"))["items"]
+        many = [item for item in listed if item["metadata"]["name"].startswith("many-")]
+        return [item["spec"]["predictor"]["minReplicas"] for item in many]
+
+    try:
+        eventually(lambda: min(minima()) >= 2, "all floors are set", timeout_s=120)
+        eventually(lambda: minima() == [4] * MANY, "all windows are open", timeout_s=120)
+        measured(f"warm pool: {MANY} windows at once, all open before their start", until(start))
+        metrics = controller.metrics(leader)
+        memory = metrics["process_resident_memory_bytes"] / 2**20
+        measured(f"warm pool: memory of the leader with {MANY} WarmPools", memory, "MiB")
+        assert memory < 100
+        for kind in ("WarmPool", "InferenceService", "Service", "Revision", "PodAutoscaler"):
+            for verb in ("list", "watch"):
+                sample = f'keepwarm_warmpool_api_requests_total{{kind="{kind}",verb="{verb}"}}'
+                # More only where a watch was quiet for minutes and was begun anew.
+                assert metrics[sample] == metrics[sample.replace("watch", "list")] <= 4, sample
+        eventually(
+            lambda: writes(controller.metrics(leader)) == writes(controller.metrics(leader)),
+            "at rest nothing is written",
+            timeout_s=60,
+        )
+    finally:
+        kubectl("-n", NAMESPACE, "delete", "warmpools", "-l", "many=yes", "--timeout=120s")
+    assert minima() == [1] * MANY
+
+
+def create(manifests: list[str]) -> None:
+    """Creates many objects, a few at a time."""
+
+    def some(part: list[str]) -> None:
+        kubectl("-n", NAMESPACE, "create", "-f", "-", stdin="\n---\n".join(part))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(some, (manifests[n::8] for n in range(8))))
+
+
+def writes(metrics: dict[str, float]) -> float:
+    return sum(
+        value
+        for name, value in metrics.items()
+        if name.startswith("keepwarm_warmpool_api_requests_total") and "list" not in name
+    )

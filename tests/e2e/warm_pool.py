@@ -137,7 +137,16 @@ class Tiny:
             },
             "spec": {"predictor": spec},
         }
-        self.kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
+        self._apply(manifest)
+
+    def _apply(self, manifest: dict) -> None:
+        """Again while a webhook does not answer in time, as one of a busy cluster may."""
+        command = ("apply", "-f", "-", "-o", "name")
+        self.eventually(
+            lambda: self.kubectl(*command, stdin=json.dumps(manifest), check=False) != "",
+            f"{manifest['kind']} {self.name} is applied",
+            timeout_s=60,
+        )
 
     def wait_ready(self) -> None:
         self.kubectl("wait", f"isvc/{self.name}", "--for=condition=Ready", "--timeout=120s")
@@ -150,7 +159,7 @@ class Tiny:
             "metadata": {"name": self.name},
             "spec": {"target": {"inferenceService": self.name}, **spec},
         }
-        self.kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
+        self._apply(manifest)
 
     def status(self) -> dict:
         found = self.kubectl("get", f"warmpool/{self.name}", "-o", "json", check=False)

@@ -34,7 +34,7 @@ RESYNC = timedelta(minutes=10)
 class Controller:
     """Everything of one replica but its HTTP server."""
 
-    def __init__(self, cluster: Cluster, election: Election, *, workers: int = 4) -> None:
+    def __init__(self, cluster: Cluster, election: Election, *, workers: int) -> None:
         self.store = Store()
         self.queue = WorkQueue()
         self.election = election

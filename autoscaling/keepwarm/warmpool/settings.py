@@ -54,7 +54,12 @@ class ControllerSettings(BaseSettings):
         description="Audience that a token must be made for to ask for a wake over HTTP; empty"
         " turns that route off.",
     )
-    workers: int = Field(4, description="WarmPools that are worked on at once.", ge=1, le=64)
+    workers: int = Field(
+        16,
+        description="WarmPools that are worked on at once; mostly they wait for webhooks.",
+        ge=1,
+        le=64,
+    )
     writes_per_second: float = Field(
         50, description="Writes to the API server a second, on average.", gt=0, le=1000
     )
