@@ -297,6 +297,30 @@ def asked(path: str, token: str) -> str:
     return kubectl(*pod, "/opt/keepwarm/bin/python", "-c", code, stdin=token + "\n").strip()
 
 
+def test_a_tuners_forecast_is_applied_beside_the_rest_and_planned(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    tiny.pool(floor=1, price={"perReplicaHour": 2})
+    tiny.wait_kept(1)
+    now = {"start": in_seconds(-60), "end": in_seconds(600), "replicas": 2}
+    spec = {"target": {"inferenceService": "tiny"}, "prewarm": {"forecast": [now]}}
+    head = {"apiVersion": "autoscaling.keepwarm.dev/v1alpha1", "kind": "WarmPool"}
+    file = tmp_path / "warmpool.yaml"
+    file.write_text(json.dumps({**head, "metadata": {"name": "tiny"}, "spec": spec}))
+    assert "tiny serverside-applied" in keepwarm("apply", str(file), "-n", NAMESPACE)
+    tiny.wait_kept(2)
+    assert tiny.status()["activeWindow"] == "forecast"
+    planned = json.loads(keepwarm("plan", "tiny", "-n", NAMESPACE, "--days", "1", "--json"))[0]
+    assert planned["cost"] == pytest.approx(2 * planned["replicaHours"])
+    assert "forecast" in [source for each in planned["changes"] for source in each["sources"]]
+
+
+def keepwarm(*args: str) -> str:
+    """What `keepwarm warmpool` prints."""
+    command = [Path(sys.executable).with_name("keepwarm"), "warmpool", *args]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
 def test_standard_mode_edits_min_replicas_where_that_is_allowed(
     controller: Controller, eventually: Callable[..., None]
 ) -> None:
