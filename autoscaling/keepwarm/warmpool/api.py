@@ -6,6 +6,7 @@ of a mistake without a cluster.
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import ceil
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
@@ -29,6 +30,8 @@ GROUP = "autoscaling.keepwarm.dev"
 API_VERSION = f"{GROUP}/v1alpha1"
 KIND = "WarmPool"
 WAKE = f"{GROUP}/wake"
+# A controller for all must not spend seconds on the schedule of one.
+MOST_CHANGES = 2000
 
 Day = Literal["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
 DAYS: tuple[Day, ...] = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -155,6 +158,14 @@ class Window(_Part):
             raise ValueError("a day is named twice")
         return self
 
+    @property
+    def starts_a_day(self) -> int:
+        """How often it starts on a day on which it does."""
+        if self.cron is None:
+            return 1
+        line = CronSim(self.cron, datetime(2026, 1, 1))  # noqa: DTZ001 (only parsed)
+        return len(line.minutes) * len(line.hours)
+
 
 class _Interval(_Part):
     start: AwareDatetime
@@ -204,6 +215,10 @@ class Ramp(_Part):
     interval: Step
     down: bool = False
 
+    def steps(self, replicas: int, floor: int) -> int:
+        """Steps below `replicas` that are still above `floor`."""
+        return max(ceil((replicas - floor) / self.step) - 1, 0)
+
 
 class Prewarm(_Part):
     """What forecasts and wakes may do."""
@@ -247,7 +262,21 @@ class Spec(_Part):
             names = [window.name for window in listed]
             if len(set(names)) != len(names):
                 raise ValueError(f"two of {field} have the same name")
+        if self.changes_a_day > MOST_CHANGES:
+            raise ValueError(
+                f"the windows, with their ramps, change {self.changes_a_day} times a day;"
+                f" at most {MOST_CHANGES} are allowed"
+            )
         return self
+
+    @property
+    def changes_a_day(self) -> int:
+        """Bounds how often the windows can change anything on one day, their ramps included."""
+        floor, ramp = self.floor, self.ramp
+        return sum(
+            window.starts_a_day * (1 + (ramp.steps(window.replicas, floor) if ramp else 0))
+            for window in self.windows
+        )
 
     @classmethod
     def of(cls, value: object) -> Self:

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from itertools import pairwise
-from math import ceil
 from zoneinfo import ZoneInfo
 
-from keepwarm.warmpool.api import Forecast, Knobs, Once, Ramp, Spec, Window
+from keepwarm.warmpool.api import Forecast, Knobs, Once, Spec, Window
 from keepwarm.warmpool.calendar import Interval, occurrences, without
 
 # How far ahead a change is looked for, nearest first: most schedules change within a day. What
 # comes every week is seen within one; cron lines and one-off windows may be far away.
 WEEK = (timedelta(hours=2), timedelta(hours=26), timedelta(days=8))
 YEAR = timedelta(days=400)
+FEW = 50
 FOREVER = datetime.max.replace(tzinfo=UTC)
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _DAY = timedelta(days=1)
@@ -120,10 +120,11 @@ class Schedule:
     def next_changes(self, moment: datetime) -> tuple[Change | None, Change | None]:
         """After `moment`: the next change of anything, and the next change of the replicas.
 
-        None where nothing changes within 8 days, or within 400 where a cron line or a one-off
-        window might.
+        None where nothing changes within 8 days; within 400 where a cron line or a one-off window
+        might, and the windows are few enough to look so far.
         """
-        far = self.spec.once or any(window.cron for window in self.spec.windows)
+        might = self.spec.once or any(window.cron for window in self.spec.windows)
+        far = might and self.spec.changes_a_day <= FEW
         anything: Change | None = None
         for horizon in (*WEEK, YEAR) if far else WEEK:
             for before, change in pairwise(self.levels(moment, moment + horizon)):
@@ -177,7 +178,7 @@ class Schedule:
         if ramp is None:
             return claims
         full = piece.start - self.lead
-        for step in range(1, _steps(window.replicas, self.spec.floor, ramp) + 1):
+        for step in range(1, ramp.steps(window.replicas, self.spec.floor) + 1):
             replicas, off = window.replicas - step * ramp.step, step * ramp.interval
             claims.append(Claim(full - off, full, replicas, window.name, Phase.RAMP))
             if ramp.down:
@@ -224,14 +225,9 @@ def _at_most(replicas: int, most: int | None) -> int:
     return replicas if most is None else min(replicas, most)
 
 
-def _steps(replicas: int, floor: int, ramp: Ramp) -> int:
-    """Steps below `replicas` that are still above the floor."""
-    return max(ceil((replicas - floor) / ramp.step) - 1, 0)
-
-
 def _ramp_length(spec: Spec) -> timedelta:
     if spec.ramp is None:
         return timedelta()
     asked = [window.replicas for window in spec.windows] + [once.replicas for once in spec.once]
     most = max(asked, default=0)
-    return spec.ramp.interval * _steps(most, spec.floor, spec.ramp)
+    return spec.ramp.interval * spec.ramp.steps(most, spec.floor)
