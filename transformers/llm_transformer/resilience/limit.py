@@ -1,15 +1,19 @@
 """How many sequences the predictor gets at a time: found by trying, as TCP finds its window.
 
 It doubles while the predictor keeps up, then grows by one for each limit's worth of answers, and
-shrinks by a tenth when the predictor refuses or says that requests waited in its own queue; a
+shrinks by a tenth when the predictor refuses or says that the last few all waited in its queue; a
 refusal also brings a limit that is far above what is in flight down to it. So the queue stands
 here, where it can be shed by age and served by priority, and not in the engine; and several
 transformers, or several predictors, share what there is. Source: additive increase, multiplicative
-decrease, from the flight's size (RFC 5681); Netflix concurrency-limits, AIMDLimit.
+decrease, from the flight's size (RFC 5681); the least wait of several tells a queue from an
+outlier (CoDel, RFC 8289); Netflix concurrency-limits, AIMDLimit.
 """
 
+from collections import deque
 from typing import Final
 
+# How many answers in a row must have waited.
+FEW: Final = 4
 DECREASE: Final = 0.9
 # One decrease answers all refusals of a second: they come in bursts, from one full queue.
 COOL_DOWN_S: Final = 1.0
@@ -19,12 +23,13 @@ class ConcurrencyLimit:
     """The limit, in sequences."""
 
     def __init__(self, first: int, *, least: int = 1, most: int = 4096, queue_s: float) -> None:
-        """Begins at `first`; an answer that waited over `queue_s` in the engine shrinks it."""
+        """Begins at `first`; answers that waited over `queue_s` in the engine shrink it."""
         self._value = float(min(max(first, least), most))
         self._least = least
         self._most = most
         self._queue_s = queue_s
         self._probing = True
+        self._waits: deque[float] = deque(maxlen=FEW)
         self._decreased_at: float | None = None
 
     @property
@@ -37,7 +42,9 @@ class ConcurrencyLimit:
 
         `full` is whether the limit was what held requests back; else it needs no more.
         """
-        if queued_s is not None and queued_s > self._queue_s:
+        if queued_s is not None:
+            self._waits.append(queued_s)
+        if len(self._waits) == FEW and min(self._waits) > self._queue_s:
             self._shrink(self._value, now)
         elif full:
             step = sequences if self._probing else sequences / self._value
@@ -55,4 +62,5 @@ class ConcurrencyLimit:
             return
         self._decreased_at = now
         self._probing = False
+        self._waits.clear()
         self._value = max(self._least, seen * DECREASE)

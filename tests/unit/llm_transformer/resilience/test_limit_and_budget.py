@@ -48,10 +48,19 @@ def test_a_refusal_shrinks_the_limit_to_what_is_there_and_at_most_to_half(in_fli
     assert limit.value == left
 
 
-def test_an_answer_that_waited_in_the_engine_shrinks_it_too():
+def test_answers_that_all_waited_in_the_engine_shrink_it_too():
     limit = _limit(100)
-    limit.answered(1, 0.3, 0.0, full=True)
+    for _ in range(4):
+        assert limit.value == 100
+        limit.answered(1, 0.3, 0.0, full=False)
     assert limit.value == 90
+
+
+def test_one_late_answer_among_quick_ones_is_no_queue():
+    limit = _limit(100)
+    for number in range(40):
+        limit.answered(1, 9.0 if number % 4 else 0.01, float(number), full=False)
+    assert limit.value == 100
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 5))))
