@@ -11,7 +11,7 @@ UV := .tools/bin/uv
 BIN := .venv/bin
 SOURCES := autoscaling manifests predictors protocol transformers
 SCRIPTS = .ci/run $(shell find manifests tests -name '*.sh')
-LOCKED := tools build dev transformer predictor-cpu predictor-gpu demo perf controller mlserver
+LOCKED := tools build dev transformer predictor-cpu predictor-gpu demo perf controller mlserver simfaas
 
 .PHONY: help
 help: ## Print the targets
@@ -75,6 +75,12 @@ overload: .venv/.ready ## Measure goodput over load, with and without shedding (
 chaos: .venv/.ready ## Kill and freeze processes at random under load (ARGS="--faults 50 --seed 1")
 	$(BIN)/python tests/chaos $(ARGS)
 
+.PHONY: bench-kpa
+bench-kpa: .venv/.ready ## Measure the twin of the autoscaler beside its reference and SimFaaS (ARGS="--policies 50")
+	@$(UV) venv --quiet --allow-existing --python '>=3.11,<3.13' build/simfaas
+	@$(UV) pip sync --quiet --python build/simfaas requirements/simfaas.txt
+	$(BIN)/python perf/kpa_engine.py $(ARGS)
+
 .PHONY: generate
 generate: .venv/.ready ## Make the gRPC stubs and the reference pages in docs/ anew
 	$(BIN)/python tests/generated.py write
@@ -103,7 +109,7 @@ lock: .tools/.ready ## Compile requirements/*.txt from pyproject.toml (UPGRADE=-
 .PHONY: $(LOCKED)
 tools: # without the project's environments: any python3 may install uv
 	@$(compile) --no-config --group $@
-build mlserver:
+build mlserver simfaas:
 	@$(compile) --group $@
 dev:
 	@$(compile) pyproject.toml --extra demo --group dev $(CPU)
