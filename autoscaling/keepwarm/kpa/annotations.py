@@ -213,7 +213,7 @@ def _initial_scale(found: _Annotations, config: AutoscalerConfig) -> Found:
     if text is None:
         return
     try:
-        value = golang.parse_int32(text, "Atoi")
+        value = golang.parse_int(text)
     except ValueError:
         yield f"invalid value: {text}", key
         return
@@ -234,6 +234,24 @@ def resolve(
     """The policy that Knative runs with. Raises InputError with the webhook's words."""
     if error := validation_error(annotations, config):
         raise InputError(error)
+    return resolve_unchecked(
+        annotations,
+        config,
+        container_concurrency=container_concurrency,
+        reachability=reachability,
+        progress_deadline_s=progress_deadline_s,
+    )
+
+
+def resolve_unchecked(
+    annotations: Mapping[str, str],
+    config: AutoscalerConfig,
+    *,
+    container_concurrency: int,
+    reachability: str,
+    progress_deadline_s: float,
+) -> Policy:
+    """The policy of annotations that were not validated: what is malformed counts as absent."""
     found = _Annotations(annotations)
 
     def number(name: str, default: float) -> float:
@@ -257,14 +275,12 @@ def resolve(
     initial_scale = integer("initial-scale", config.initial_scale)
     if initial_scale == 0 and not config.allow_zero_initial_scale:
         initial_scale = config.initial_scale
-    deadline = annotations.get(PROGRESS_DEADLINE)
+    percentage = found.number("target-utilization-percentage", golang.parse_float)
     algorithm = found.get("metric-aggregation-algorithm")[1]
     return Policy(
         metric="rps" if is_rps else "concurrency",
         target=number("target", target),
-        utilization=number("target-utilization-percentage", utilization * 100) / 100
-        if found.get("target-utilization-percentage")[1] is not None
-        else utilization,
+        utilization=utilization if percentage is None else percentage / 100,
         container_concurrency=container_concurrency,
         target_burst_capacity=number("target-burst-capacity", config.target_burst_capacity),
         stable_window_s=int(seconds("window", config.stable_window_ns)),
@@ -286,10 +302,13 @@ def resolve(
         max_scale=integer("max-scale", config.max_scale),
         aggregation="weighted-exponential" if algorithm in EXPONENTIAL else "linear",
         activator_capacity=config.activator_capacity,
-        progress_deadline_s=(
-            progress_deadline_s
-            if deadline is None
-            else golang.parse_duration(deadline) / NANOSECONDS
-        ),
+        progress_deadline_s=_progress_deadline_s(annotations, progress_deadline_s),
         reachable=reachability != UNREACHABLE,
     )
+
+
+def _progress_deadline_s(annotations: Mapping[str, str], default: float) -> float:
+    try:
+        return golang.parse_duration(annotations[PROGRESS_DEADLINE]) / NANOSECONDS
+    except (KeyError, ValueError):
+        return default

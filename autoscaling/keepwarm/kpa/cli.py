@@ -14,7 +14,7 @@ from keepwarm.kpa.config import AutoscalerConfig
 from keepwarm.kpa.errors import InputError
 from keepwarm.kpa.fast import compile_first
 from keepwarm.kpa.fast_core import FAST
-from keepwarm.kpa.manifest import config_of, policy_of
+from keepwarm.kpa.manifest import config_of, policy_of, timeout_s_of
 from keepwarm.kpa.model import Pods, Requests, Result, Verdict
 from keepwarm.kpa.simulate import simulate as run_policies
 from keepwarm.kpa.twin import REFERENCE
@@ -51,6 +51,9 @@ def verify(
             compared += tally.compared
             matched += tally.matched
             name = tally.path.relative_to(folder)
+            if not tally.engine:
+                typer.echo(f"{name}  no recording")
+                continue
             typer.echo(f"{name}  {tally.engine}  {tally.matched} of {tally.compared} rows match")
             if tally.mismatch:
                 typer.echo(f"  first mismatch: {tally.mismatch}")
@@ -80,7 +83,9 @@ def simulate(
     """Print the replicas over time and what the requests of a trace would have met."""
     with told("simulate"):
         settings = config_of(config.read_text()) if config else AutoscalerConfig()
-        policy = policy_of(isvc.read_text(), settings, component=component)
+        manifest = isvc.read_text()
+        policy = policy_of(manifest, settings, component=component)
+        timeout_s = timeout_s_of(manifest, component=component)
         log = sources.read(trace)
         service = log.service_s
         if service is None:
@@ -88,7 +93,11 @@ def simulate(
                 raise InputError("The trace has no service times: give --service-time.")
             service = np.full(len(log), duration_s(service_time))
         requests = Requests(log.arrival_s, service, log.duration_s)
-        pods = Pods(tuple(duration_s(text) for text in cold_start))
+        pods = Pods(
+            tuple(duration_s(text) for text in cold_start),
+            request_timeout_s=timeout_s,
+            termination_grace_s=timeout_s,
+        )
         compile_first(_aside)
         result = next(run_policies([policy], requests, pods))
     typer.echo(json.dumps(as_dict(result)) if as_json else report(result))

@@ -130,7 +130,7 @@ class ClusterLoop:
         self._fixpoint(now)
         self._at(now + TICK_MS, GOROUTINE, lambda at: self._tick_loop(at, epoch))
         phase = self._input["phase_scrape_ms"]
-        begin = now + (phase - now) % SECOND_MS or now
+        begin = now + ((phase - now) % SECOND_MS or SECOND_MS)
         self._at(begin, GOROUTINE, lambda at: self._begin_collecting(at, epoch))
 
     def _begin_collecting(self, now: int, epoch: int) -> None:
@@ -300,7 +300,7 @@ class ClusterLoop:
         self._changed(now)
 
     def _reach(self, now: int, event: dict[str, Any]) -> None:
-        self._reachability = event.get("value", event.get("reachability", ""))
+        self._reachability = event.get("value", "")
         self._changed(now)
 
     def _changed(self, now: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from keepwarm.kpa import golang
 from keepwarm.kpa.errors import InputError
-from keepwarm.kpa.golang import NANOSECONDS, format_duration, format_float
+from keepwarm.kpa.golang import NANOSECONDS, format_duration, format_fixed, format_float
 
 KPA = "kpa.autoscaling.knative.dev"
 HPA = "hpa.autoscaling.knative.dev"
@@ -49,7 +49,7 @@ class AutoscalerConfig:
 RPS_UTILIZATION = 0.7  # config.go:48; no key sets it
 
 _READERS: dict[Any, Callable[[str], Any]] = {
-    str: str,
+    str: str.strip,
     bool: golang.parse_bool,
     float: golang.parse_float,
     int: golang.parse_int32,
@@ -105,14 +105,14 @@ def _rules(c: AutoscalerConfig) -> tuple[tuple[bool, str], ...]:
             c.target_burst_capacity < 0 and c.target_burst_capacity != -1,
             (
                 "target-burst-capacity must be either non-negative or -1 (for unlimited), was: "
-                f"{c.target_burst_capacity:f}"
+                + format_fixed(c.target_burst_capacity)
             ),
         ),
         (
             fraction <= 0 or fraction > 1,
             (
-                f"container-concurrency-target-percentage = {fraction:f} is outside of valid range"
-                " of (0, 100]"
+                f"container-concurrency-target-percentage = {format_fixed(fraction)} is outside of"
+                " valid range of (0, 100]"
             ),
         ),
         (

@@ -165,8 +165,8 @@ class Decider:
     def _pods(self, stable: float, panic: float, now_us: int, ready: int) -> int:
         spec = self.spec
         pods = max(1.0, float(ready))
-        most = math.ceil(spec.max_scale_up_rate * pods)
-        least = math.floor(pods / spec.max_scale_down_rate) if spec.reachable else 0
+        most = _ceil(spec.max_scale_up_rate * pods)
+        least = _floor(pods / spec.max_scale_down_rate) if spec.reachable else 0.0
         target = spec.target_value
         # Ceiled first: one pod with any average above one target is over a threshold of 200 %.
         stable_pods, panic_pods = _ceil(stable / target), _ceil(panic / target)

@@ -20,17 +20,13 @@ class FastDecider:
     """`decider.Decider`, compiled. Both metrics are kept, for live changes of the metric."""
 
     def __init__(self, spec: DeciderSpec, now_us: int, ready: int) -> None:
+        self._spec = spec
         self._scaler = fast_decider.new_scaler()
         fast_decider.reset(self._scaler, spec, now_us, ready)
         self._spare = np.zeros(MOST_SECONDS)
-        mine, other = self._scaler[2:6], fast_decider.new_scaler()[2:6]
-        for window, ring, seconds in (
-            (*other[:2], spec.stable_window_s),
-            (*other[2:], spec.panic_window_s),
-        ):
-            fast_decider.reset_window(window, ring, seconds, exponential=spec.exponential)
-        is_rps = spec.metric == "rps"
-        self._windows = {"rps": mine if is_rps else other, "concurrency": other if is_rps else mine}
+        self._windows = {
+            metric: fast_decider.new_scaler()[2:6] for metric in ("concurrency", "rps")
+        }
 
     @property
     def desired(self) -> int:
@@ -44,7 +40,21 @@ class FastDecider:
 
     def start_collecting(self) -> None:
         """The windows begin to exist; what came before is lost."""
+        spec = self._spec
+        for stable, stable_ring, panic, panic_ring in self._windows.values():
+            for window, ring, seconds in (
+                (stable, stable_ring, spec.stable_window_s),
+                (panic, panic_ring, spec.panic_window_s),
+            ):
+                fast_decider.reset_window(window, ring, seconds, exponential=spec.exponential)
         self._scaler.state["collecting"] = 1
+        self._look_at(spec.metric)
+
+    def _look_at(self, metric: str) -> None:
+        stable, stable_ring, panic, panic_ring = self._windows[metric]
+        self._scaler = self._scaler._replace(
+            stable=stable, stable_ring=stable_ring, panic=panic, panic_ring=panic_ring
+        )
 
     def record(self, second: int, concurrency: float, rps: float) -> None:
         """A report from pods or activator, proxied requests subtracted."""
@@ -57,7 +67,10 @@ class FastDecider:
 
     def change(self, spec: DeciderSpec, now_us: int) -> None:
         """A live edit; the delay window and the algorithm stay as they were created."""
+        self._spec = spec
         fast_decider.set_spec(self._scaler.spec, spec)
+        if not self._scaler.state["collecting"]:
+            return
         second = now_us // MICROSECONDS
         for stable, stable_ring, panic, panic_ring in self._windows.values():
             for window, ring, seconds in (
@@ -66,10 +79,7 @@ class FastDecider:
             ):
                 window_resize(window, ring, self._spare, seconds, second)
                 window["coefficient"] = smoothing(seconds)
-        stable, stable_ring, panic, panic_ring = self._windows[spec.metric]
-        self._scaler = self._scaler._replace(
-            stable=stable, stable_ring=stable_ring, panic=panic, panic_ring=panic_ring
-        )
+        self._look_at(spec.metric)
 
     def scale(self, now_us: int, ready: int) -> Decision:
         """One tick. Without data nothing changes."""

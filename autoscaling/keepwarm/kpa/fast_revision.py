@@ -198,7 +198,7 @@ def _bounded(r: Reconciler, desired: int) -> int:
 def _scale(r: Reconciler, now_us: int, desired: int) -> int:
     state = r.state
     if desired < 0 and state.active != UNKNOWN:
-        return UNKNOWN_SCALE
+        return desired
     scale = _bounded(r, desired)
     if scale == 0 and not r.policy.enable_scale_to_zero:
         scale = 1

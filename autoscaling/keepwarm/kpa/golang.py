@@ -5,9 +5,11 @@ Each reader raises ValueError with Go's own words (strconv, time).
 
 import math
 import re
+from decimal import Decimal
 
 NANOSECONDS = 1_000_000_000
 INT32_MAX = (1 << 31) - 1
+INT64_MAX = (1 << 63) - 1
 
 _UNITS = {
     "ns": 1,
@@ -21,8 +23,10 @@ _UNITS = {
 }
 _TERM = re.compile(r"([0-9]*)(?:\.([0-9]*))?([^0-9.]*)")
 _INTEGER = re.compile(r"[+-]?[0-9]+")
+_DIGITS = "[0-9]+(?:_[0-9]+)*"
 _FLOAT = re.compile(
-    r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|inf|infinity)|nan", re.IGNORECASE
+    rf"[+-]?(?:(?:{_DIGITS}\.?(?:{_DIGITS})?|\.{_DIGITS})(?:e[+-]?{_DIGITS})?|inf|infinity)|nan",
+    re.IGNORECASE,
 )
 _HEX_FLOAT = re.compile(
     r"[+-]?0x_?(?:[0-9a-f]+(?:_[0-9a-f]+)*\.?[0-9a-f]*|\.[0-9a-f]+)p[+-]?[0-9]+", re.IGNORECASE
@@ -45,12 +49,22 @@ def parse_bool(text: str) -> bool:
     return _BOOLEANS[text]
 
 
-def parse_int32(text: str, function: str = "ParseInt") -> int:
+def parse_int32(text: str) -> int:
     """strconv.ParseInt(text, 10, 32)."""
+    return _integer(text, "ParseInt", INT32_MAX)
+
+
+def parse_int(text: str) -> int:
+    """strconv.Atoi."""
+    return _integer(text, "Atoi", INT64_MAX)
+
+
+def _integer(text: str, function: str, most: int) -> int:
     if not _INTEGER.fullmatch(text):
         raise ValueError(f"strconv.{function}: parsing {quoted(text)}: invalid syntax")
-    value = int(text)
-    if not -INT32_MAX - 1 <= value <= INT32_MAX:
+    digits = text.lstrip("+-0")  # Python refuses thousands of digits
+    value = int(text) if len(digits) < 20 else most + 1
+    if not -most - 1 <= value <= most:
         raise ValueError(f"strconv.{function}: parsing {quoted(text)}: value out of range")
     return value
 
@@ -117,11 +131,25 @@ def _decimal(value: int, unit: int) -> str:
 
 
 def format_float(value: float) -> str:
-    """Go's %v of a float64."""
+    """Go's %v of a float64: the shortest digits, with an exponent from a million on."""
+    if not math.isfinite(value):
+        return _not_finite(value)
+    sign, digits, scale = Decimal(repr(value)).normalize().as_tuple()
+    assert isinstance(scale, int)
+    exponent = len(digits) + scale - 1 if value else 0
+    if -4 <= exponent < 6 or not value:
+        return f"{value:.{max(-scale, 0)}f}" if value else "-0" if sign else "0"
+    first, *rest = map(str, digits)
+    fraction = "." + "".join(rest) if rest else ""
+    return f"{'-' * sign}{first}{fraction}e{exponent:+03d}"
+
+
+def format_fixed(value: float) -> str:
+    """Go's %f: six decimals."""
+    return f"{value:f}" if math.isfinite(value) else _not_finite(value)
+
+
+def _not_finite(value: float) -> str:
     if math.isnan(value):
         return "NaN"
-    if math.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
-    if value == int(value) and abs(value) < 1e21:
-        return str(int(value))
-    return repr(value)
+    return "+Inf" if value > 0 else "-Inf"

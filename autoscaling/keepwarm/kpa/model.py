@@ -116,6 +116,8 @@ class Policy:
     @property
     def panic_window_s(self) -> int:
         """Whole seconds, half away from zero, at least 1 (resources/metric.go:49-52)."""
+        if math.isnan(self.panic_window_percentage):  # which the webhook lets pass
+            return 1
         nanoseconds = int(float(self.stable_window_s * 10**9) * self.panic_window_percentage / 100)
         return max(1, (nanoseconds + 5 * 10**8) // 10**9)
 

@@ -28,7 +28,7 @@ def decider_rows(recording: ClosedLoop, core: Core) -> list[Row]:
             annotations = {**annotations, detail["key"]: detail.get("value")}
             annotations = {key: value for key, value in annotations.items() if value}
         elif operation == "reach":
-            reachability = detail["value"]
+            reachability = detail.get("value", "")
         elif operation == "restart":
             scaler = None
         elif operation == "create":

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from keepwarm.kpa import golang
-from keepwarm.kpa.annotations import resolve
+from keepwarm.kpa.annotations import resolve_unchecked
 from keepwarm.kpa.config import AutoscalerConfig, parse_config
 from keepwarm.kpa.errors import InputError
 from keepwarm.kpa.golang import NANOSECONDS
@@ -40,9 +40,9 @@ class ClosedLoop:
         return parse_config(self.input["config_autoscaler"] or {})
 
     def policy(self, annotations: dict[str, str], reachability: str) -> Policy:
-        """The policy under these annotations."""
+        """The policy under these annotations, which no webhook has seen."""
         deadline = golang.parse_duration(self.input["progress_deadline"]) / NANOSECONDS
-        return resolve(
+        return resolve_unchecked(
             annotations,
             self.config,
             container_concurrency=self.input["container_concurrency"],

@@ -110,7 +110,7 @@ class Revision:
 
     def _scale(self, now_us: int, desired: int) -> int:
         if desired < 0 and self.active != Active.UNKNOWN:
-            return UNKNOWN_SCALE
+            return desired  # no data yet; -1, unless the target is not a number
         policy, least = self.policy, self.min_scale()
         if policy.initial_scale > 1 and not self.initialized and policy.reachable:
             least = max(least, policy.initial_scale)

@@ -1,4 +1,4 @@
-"""Knative's recorded tables, asked of our functions: settings, bounds, activator, reports.
+"""Knative's recorded tables, asked of our functions: settings, bounds, activator, reports, samples.
 
 Each function yields (what was asked, what we answer, what Knative answers).
 """
@@ -14,12 +14,13 @@ from keepwarm.kpa.activator import (
     assigned_pods,
     capacity,
 )
-from keepwarm.kpa.annotations import resolve, validation_error
+from keepwarm.kpa.annotations import EXPONENTIAL, resolve, validation_error
 from keepwarm.kpa.config import RPS_UTILIZATION, AutoscalerConfig, parse_config
 from keepwarm.kpa.errors import InputError
 from keepwarm.kpa.golang import format_float
 from keepwarm.kpa.model import Policy
 from keepwarm.kpa.revision import activators, apply_bounds
+from keepwarm.kpa.scrape import sample_size
 
 Answer = tuple[Any, Any, Any]
 MS = 1000
@@ -39,6 +40,8 @@ def answers(content: dict[str, Any]) -> Iterator[Answer]:
         yield asked, list(assigned_pods(*asked)), result
     for *asked, result in content.get("capacity__cc_backends_trackers_activators_result", ()):
         yield asked, capacity(*asked), result
+    for pods, result in content.get("sample_size__pods_result", ()):
+        yield pods, sample_size(pods), result
     for number, row in enumerate(content.get("lb_sequences", ())):
         yield f"lb_sequences {number}", _balanced(row), [v for k, v in row["seq"] if k == "P"]
     for number, case in enumerate(content.get("cases", ())):
@@ -95,8 +98,11 @@ def _annotations(row: dict[str, Any]) -> Iterator[Answer]:
             container_concurrency=row["container_concurrency"],
             reachability=row["reachability"],
         )
-        theirs = row["resolved"] | {"aggregation": row["resolved"]["aggregation"] or "linear"}
-        yield asked, resolved(policy), theirs
+        # Any other word than these two means linear (collector.go).
+        algorithm = (
+            "weighted-exponential" if row["resolved"]["aggregation"] in EXPONENTIAL else "linear"
+        )
+        yield asked, resolved(policy), row["resolved"] | {"aggregation": algorithm}
 
 
 def resolved(policy: Policy) -> dict[str, Any]:

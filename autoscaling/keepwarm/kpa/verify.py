@@ -16,7 +16,10 @@ from keepwarm.kpa.twin import Core
 
 @dataclass(slots=True)
 class Tally:
-    """Rows of one file by one engine; `mismatch` tells the first that differs."""
+    """Rows of one file by one engine; `mismatch` tells the first that differs.
+
+    Without an engine the file holds nothing that can be replayed.
+    """
 
     path: Path
     engine: str
@@ -56,6 +59,8 @@ def verify(folder: Path, cores: Sequence[Core]) -> Iterator[Tally]:
             for asked, ours, theirs in rows:
                 tally.row(json.dumps(asked), ours, theirs)
             yield tally
+        else:
+            yield Tally(path, "")
     if not found:
         raise InputError(f"There is no recording (*.json, *.json.gz) in {folder}.")
 

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from keepwarm.cli import app
 from keepwarm.kpa import InputError
 from keepwarm.kpa.config import AutoscalerConfig
-from keepwarm.kpa.manifest import config_of, policy_of
+from keepwarm.kpa.manifest import config_of, policy_of, timeout_s_of
 
 ISVC = """
 apiVersion: serving.kserve.io/v1beta1
@@ -58,6 +58,63 @@ def test_other_autoscalers_and_other_kinds_are_refused():
         policy_of("kind: Pod", AutoscalerConfig())
     with pytest.raises(InputError, match="has no transformer"):
         policy_of(ISVC, AutoscalerConfig(), component="transformer")
+
+
+SERVICE = """
+apiVersion: serving.knative.dev/v1
+kind: Service
+metadata: {name: llm}
+spec:
+  template:
+    metadata:
+      annotations:
+        autoscaling.knative.dev/window: 40s
+        serving.knative.dev/progress-deadline: 90s
+    spec: {containerConcurrency: 2}
+"""
+
+
+def test_a_knative_service_is_read_from_its_template_and_checked_like_the_webhook():
+    policy = policy_of(SERVICE, AutoscalerConfig())
+    assert (policy.stable_window_s, policy.container_concurrency) == (40, 2)
+    assert policy.progress_deadline_s == 90
+    for change, message in (
+        (("90s", "1500ms"), "is not at second precision"),
+        (("90s", "-1s"), "must be positive"),
+        (("90s", "soon"), "invalid value: soon"),
+        (("containerConcurrency: 2", "containerConcurrency: 1001"), "from 0 to 1000"),
+        (
+            ("{name: llm}", "{annotations: {autoscaling.knative.dev/min-scale: '1'}}"),
+            "must be put under",
+        ),
+    ):
+        with pytest.raises(InputError, match=message):
+            policy_of(SERVICE.replace(*change), AutoscalerConfig())
+
+
+def test_the_request_timeout_is_the_manifests_or_knatives():
+    assert timeout_s_of(SERVICE) == 300
+    changed = SERVICE.replace("{containerConcurrency: 2}", "{timeoutSeconds: 45}")
+    assert timeout_s_of(changed) == 45
+    assert timeout_s_of(ISVC.replace("maxReplicas: 4", "timeout: 600")) == 600
+    with pytest.raises(InputError, match="whole seconds above 0"):
+        timeout_s_of(changed.replace("45", "0"))
+
+
+def test_a_revision_without_a_route_is_unreachable():
+    text = (
+        "kind: Revision\nmetadata: {labels: {serving.knative.dev/routingState: reserve}}\nspec: {}"
+    )
+    assert not policy_of(text, AutoscalerConfig()).reachable
+    assert policy_of(text.replace("reserve", "active"), AutoscalerConfig()).reachable
+
+
+def test_an_inference_service_that_knative_does_not_scale_is_refused():
+    text = ISVC.replace(
+        "window: 90s", "window: 90s\n    serving.kserve.io/deploymentMode: Standard"
+    )
+    with pytest.raises(InputError, match="autoscaler does not scale it"):
+        policy_of(text, AutoscalerConfig())
 
 
 def test_the_clusters_settings_are_read_from_its_config_map():
