@@ -25,9 +25,7 @@ from keepwarm.traces.generate import generate
 from keepwarm.traces.presets import PRESETS
 
 HERE = Path(__file__).parent
-UV = HERE.parent / ".tools/bin/uv"
-ENVIRONMENT = HERE.parent / "build/simfaas"
-PINS = HERE.parent / "requirements/simfaas.txt"
+SIMFAAS = HERE.parent / "build/simfaas/bin/python"  # make bench-kpa sets it up
 DAY_S = 86_400.0
 PODS = Pods((38.0, 41.5, 55.0), slowdown=0.03)
 
@@ -58,7 +56,7 @@ def policies(count: int) -> list[Policy]:
 
 
 def log(days: float, seed: int) -> Requests:
-    """Office hours, half a year's ServeGen client in rate, 20 ms a token."""
+    """Office hours, as many requests as the ServeGen office trace has, 20 ms a token."""
     trace = generate(
         PRESETS["internal-office-hours"], duration_s=days * DAY_S, seed=seed, mean_rps=0.127
     )
@@ -107,11 +105,6 @@ def compile_times() -> tuple[float, float]:
 
 def simfaas(requests: Requests, repetitions: int) -> list[tuple[float, int, int, float]]:
     """SimFaaS's seconds, requests, cold starts and average instances, from its own environment."""
-    if not (ENVIRONMENT / "bin/simfaas-ready").exists():
-        command(UV, "venv", "--quiet", "--allow-existing", ENVIRONMENT)
-        sync = ("pip", "sync", "--quiet", "--require-hashes", "--python", ENVIRONMENT, PINS)
-        command(UV, *sync)
-        (ENVIRONMENT / "bin/simfaas-ready").touch()
     given = {
         "arrival_s": requests.arrival_s.tolist(),
         "service_s": requests.service_s.tolist(),
@@ -120,9 +113,7 @@ def simfaas(requests: Requests, repetitions: int) -> list[tuple[float, int, int,
         "expiration_s": 60.0,
         "repetitions": repetitions,
     }
-    printed = command(
-        ENVIRONMENT / "bin/python", HERE / "simfaas_replay.py", input=json.dumps(given)
-    )
+    printed = command(SIMFAAS, HERE / "simfaas_replay.py", input=json.dumps(given))
     return [tuple(json.loads(line)) for line in printed.splitlines()]
 
 
@@ -133,7 +124,6 @@ def main() -> None:
     parser.add_argument("--policies", type=int, default=500)
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--no-simfaas", action="store_true", help="needs a package index")
     options = parser.parse_args()
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
@@ -171,7 +161,8 @@ def main() -> None:
         ratios.append(slow / cpu_s(lambda: [*simulate(few, day, PODS)]))
     print(f"reference engine / fast engine, CPU, one day  {told(ratios)}")
 
-    if options.no_simfaas:
+    if not SIMFAAS.exists():
+        print("SimFaaS is not installed: make bench-kpa")
         return
     single = Policy(container_concurrency=1, target=1, utilization=1, stable_window_s=60)
     rows = simfaas(requests, options.repetitions)
