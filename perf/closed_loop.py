@@ -54,7 +54,7 @@ def http_post(path: str, body: bytes, header: str = "") -> bytes:
     return head.encode() + body
 
 
-def infer_exchange(model: str, number: int, text: str) -> Exchange:
+def infer_exchange(model: str, number: int, text: str, header: str = "") -> Exchange:
     """A V2 infer of one BYTES tensor; its answer must repeat the id and hold `text`."""
     request_id = f"connection-{number}"
     body = orjson.dumps(
@@ -79,7 +79,7 @@ def infer_exchange(model: str, number: int, text: str) -> Exchange:
         (output,) = message["outputs"]
         return bool(message["id"] == request_id and output["data"] == [text])
 
-    return Exchange(http_post(f"/v2/models/{model}/infer", body), is_right)
+    return Exchange(http_post(f"/v2/models/{model}/infer", body, header), is_right)
 
 
 def stream_exchange(model: str, *, tokens: int, pause_ms: float, token: str) -> Exchange:

@@ -40,7 +40,7 @@ def fitted(
 ) -> GenerationRequest:
     """`request`, its answers no longer than `longest` tokens each and all within `budget`.
 
-    The predictor counts the prompts and refuses one of more than `longest_prompt` tokens.
+    Where a prompt may have more than `longest_prompt` tokens, the predictor counts, and refuses it.
 
     `prompt_tokens` is the prompts' bound, `budget` the most that prompts and answers may take
     together; None is no bound. Raises PayloadTooLarge when no answer fits.
@@ -57,7 +57,7 @@ def fitted(
         bounds.append(room)
     most = min(bounds, default=None)
     sampling = request.sampling
-    if longest_prompt is not None:
+    if longest_prompt is not None and prompt_tokens > longest_prompt:
         longest_prompt = min(longest_prompt, sampling.max_prompt_tokens or longest_prompt)
     else:
         longest_prompt = sampling.max_prompt_tokens

@@ -87,6 +87,10 @@ def test_a_cut_takes_min_tokens_along():
     assert (cut.max_tokens, cut.min_tokens) == (20, 20)
 
 
+def test_a_prompt_that_cannot_be_too_long_is_not_counted_again():
+    assert _fitted(_request(5), prompt=9, longest_prompt=9).max_prompt_tokens is None
+
+
 @pytest.mark.parametrize(
     ("asked", "plan", "sent"),
     [(None, None, None), (None, 9, 9), (5, 9, 5), (20, 9, 9), (5, None, 5)],

@@ -1,0 +1,212 @@
+"""`python perf/limits.py`: what auth and limits cost a request, on and off side by side.
+
+First the stages alone, without sockets: CPU time of a request through auth and limits to a Forward
+that answers at once, less that of the same Forward called directly. Then whole transformers in
+front of the dummy predictor, on one core in turn: open, with keys and limits in process, and (where
+redis-server is installed) with limits in Redis.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import uvloop
+import yaml
+from closed_loop import drive, infer_exchange
+from dummy_predictor import ANSWER
+from pinned import PinnedServer, free_port
+
+from llm_transformer import stages
+from llm_transformer.settings import TransformerSettings
+from openinference import key_file
+from openinference.api_keys import new_key
+from openinference.context import RequestContext, from_headers
+from openinference.generation import Chunk, FinishReason, GenerationRequest
+from openinference.sampling import SamplingParams
+
+MODEL = "model"
+# Every limit that a plan can have, and none in the way.
+PLAN = {
+    "requests": {"limit": 10**7, "burst": 10**7},
+    "requests_per_address": {"limit": 10**7, "burst": 10**7},
+    "concurrent": 10**5,
+    "tokens": {"limit": 10**9},
+    "max_tokens": 64,
+    "max_prompt_tokens": 8000,
+}
+PROMPT = "Answer in one sentence: what is the capital of France, and on which river does it lie?"
+REQUEST = GenerationRequest(MODEL, (PROMPT,), SamplingParams(64), stream=False)
+CHUNK = Chunk(0, "The capital of France is Paris.", 20, 15, FinishReason.EOS)
+CONNECTIONS = (1, 16)
+OPEN, KEYS, REDIS = "open", "keys, limits", "keys, limits in Redis"
+WARM_UP_S = 0.3
+BATCH = 2000
+# What the issue allows for auth and limits in process.
+TARGET_US = 60.0
+
+
+class Files:
+    """A key, and the files that recognise it and say its plan."""
+
+    def __init__(self, folder: Path) -> None:
+        self.key, kept = new_key(tenant="acme")
+        # As many as a larger installation has.
+        others = (new_key(tenant=f"t{number}")[1] for number in range(1000))
+        (folder / "keys.yaml").write_text(key_file.dump([kept, *others]))
+        (folder / "plans.yaml").write_text(yaml.safe_dump({"plans": {"default": PLAN}}))
+        self.flags = [
+            f"--keys_file={folder / 'keys.yaml'}",
+            f"--plans_file={folder / 'plans.yaml'}",
+        ]
+
+
+class Answering:
+    """A Forward that answers at once."""
+
+    async def generate(
+        self, request: GenerationRequest, context: RequestContext
+    ) -> AsyncGenerator[Chunk, None]:
+        yield CHUNK
+
+
+async def stages_us(files: Files, repetitions: int) -> list[float]:
+    """CPU microseconds that auth and limits add to a request, one value a repetition."""
+    settings = TransformerSettings.from_args(
+        [f"--model_name={MODEL}", "--predictor_host=p", *files.flags]
+    )
+    forward: Any = Answering()
+    async with stages.protection(settings, forward, None) as made:
+        assert made.limits is not None
+        auth, limits = made.auth, made.limits
+        headers = {"authorization": f"Bearer {files.key}"}
+
+        def protected(context: RequestContext) -> AsyncGenerator[Chunk, None]:
+            identity = auth.identify(context, MODEL)
+            return limits.generate(REQUEST, identity.stamped(context), identity)
+
+        def direct(context: RequestContext) -> AsyncGenerator[Chunk, None]:
+            return forward.generate(REQUEST, context)
+
+        now = asyncio.get_running_loop().time()
+
+        async def batch(call: Callable[[RequestContext], AsyncGenerator[Chunk, None]]) -> float:
+            contexts = [
+                from_headers(headers, now, timeout_s=3600, address="10.0.0.1", route="infer")
+                for _ in range(BATCH)
+            ]
+            began = time.process_time()
+            for context in contexts:
+                async for _ in call(context):
+                    pass
+            return (time.process_time() - began) / BATCH * 1e6
+
+        await batch(protected)
+        return [await batch(protected) - await batch(direct) for _ in range(repetitions)]
+
+
+def servers(stack: ExitStack, files: Files, folder: Path) -> dict[str, PinnedServer]:
+    """The transformers on one core, the predictor (and Redis) on another; `stack` ends them."""
+    cores = sorted(os.sched_getaffinity(0))
+    server_core, load_core = cores[0], cores[-1]
+    os.sched_setaffinity(0, {load_core})
+    here = Path(__file__).parent
+    grpc_port = free_port()
+    dummy = [str(here / "dummy_predictor.py"), f"--model_name={MODEL}", f"--grpc_port={grpc_port}"]
+    predictor = PinnedServer("dummy predictor", dummy, port=grpc_port, core=load_core)
+    stack.callback(predictor.end)
+    predictor.wait_until_listening()
+    programs = {OPEN: ["--allow_anonymous"], KEYS: files.flags}
+    redis = shutil.which("redis-server")
+    if redis is not None:
+        port = free_port()
+        process = subprocess.Popen(  # noqa: S603 (our own server)
+            [redis, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)],
+            stdout=subprocess.DEVNULL,
+        )
+        stack.callback(process.wait)
+        stack.callback(process.terminate)
+        programs[REDIS] = [*files.flags, f"--redis_url=redis://127.0.0.1:{port}"]
+    started = {}
+    for name, flags in programs.items():
+        port = free_port()
+        arguments = [
+            *("-m", "llm_transformer", f"--model_name={MODEL}", "--log_level=warning"),
+            *(f"--predictor_host=127.0.0.1:{grpc_port}", f"--http_port={port}"),
+            *(f"--grpc_port={free_port()}", *flags),
+        ]
+        started[name] = PinnedServer(name, arguments, port=port, core=server_core)
+        stack.callback(started[name].end)
+    for server in started.values():
+        server.wait_until_listening()
+    return started
+
+
+async def server_us(
+    started: dict[str, PinnedServer], key: str, repetitions: int, seconds: float
+) -> tuple[dict[tuple[int, str], list[float]], int]:
+    """CPU microseconds a request of each server, by connections; how many answers were wrong."""
+    figures: dict[tuple[int, str], list[float]] = {}
+    errors = 0
+    for _ in range(repetitions):
+        for connections in CONNECTIONS:
+            for name, server in started.items():
+                window = await drive(
+                    server.port,
+                    [infer_exchange(MODEL, n, ANSWER, key) for n in range(connections)],
+                    warm_up_s=WARM_UP_S,
+                    seconds=seconds,
+                    snapshot=server.cpu_us,
+                )
+                errors += window.errors
+                figures.setdefault((connections, name), []).append(
+                    (window.after - window.before) / max(1, len(window.latencies_ms))
+                )
+    return figures, errors
+
+
+def _cell(values: Sequence[float]) -> str:
+    return f"{statistics.median(values):.0f} ({min(values):.0f}..{max(values):.0f})"
+
+
+def main() -> None:
+    """The command; its exit status is 1 when an answer was wrong."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement")
+    parser.add_argument("--repetitions", type=int, default=5, help="measurements of each kind")
+    parser.add_argument("--json", type=Path, help="file for every value")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        files = Files(folder)
+        alone = uvloop.run(stages_us(files, arguments.repetitions))
+        started = servers(stack, files, folder)
+        figures, errors = uvloop.run(
+            server_us(started, files.key, arguments.repetitions, arguments.seconds)
+        )
+    print(f"auth and limits in process, alone: {_cell(alone)} us a request", end="")
+    print(f" (allowed: {TARGET_US:.0f})\n")
+    print("| connections | server | CPU us/request | more than open |")
+    print("|---|---|---|---|")
+    for (connections, server), values in figures.items():
+        more = [a - b for a, b in zip(values, figures[connections, OPEN], strict=True)]
+        print(f"| {connections} | {server} | {_cell(values)} | {_cell(more)} |")
+    print(f"\nwrong answers: {errors}")
+    if arguments.json is not None:
+        record = {"stages_us": alone, "servers_us": [[*key, v] for key, v in figures.items()]}
+        arguments.json.write_text(json.dumps(record, indent=2) + "\n")
+    sys.exit(1 if errors else 0)
+
+
+if __name__ == "__main__":
+    main()
