@@ -3,7 +3,8 @@
 First the stages alone, without sockets: CPU time of a request through auth and limits to a Forward
 that answers at once, less that of the same Forward called directly. Then whole transformers in
 front of the dummy predictor, on one core in turn: open, with keys and limits in process, and (where
-redis-server is installed) with limits in Redis.
+redis-server is installed) with limits in Redis. At last the stages alone again, with a Redis that
+is well, frozen, and killed: how long a request takes, one after the other.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -51,6 +53,7 @@ CHUNK = Chunk(0, "The capital of France is Paris.", 20, 15, FinishReason.EOS)
 CONNECTIONS = (1, 16)
 OPEN, KEYS, REDIS = "open", "keys, limits", "keys, limits in Redis"
 WARM_UP_S = 0.3
+REQUESTS = 500
 BATCH = 2000
 # What the issue allows for auth and limits in process.
 TARGET_US = 60.0
@@ -115,6 +118,62 @@ async def stages_us(files: Files, repetitions: int) -> list[float]:
         return [await batch(protected) - await batch(direct) for _ in range(repetitions)]
 
 
+async def outages_ms(files: Files, folder: Path) -> dict[str, list[float]]:
+    """Milliseconds of each of REQUESTS requests in turn, by the state of Redis."""
+    port = free_port()
+    url = f"redis://127.0.0.1:{port}"
+    settings = TransformerSettings.from_args(
+        [f"--model_name={MODEL}", "--predictor_host=p", f"--redis_url={url}", *files.flags]
+    )
+    redis = _redis(port, folder)
+    states: dict[str, list[float]] = {}
+    try:
+        async with (
+            stages.shared_store(settings) as store,
+            stages.protection(settings, Answering(), store) as made,  # type: ignore[arg-type]
+        ):
+            assert made.limits is not None
+            headers = {"authorization": f"Bearer {files.key}"}
+
+            async def requests(state: str) -> None:
+                states[state] = []
+                for _ in range(REQUESTS):
+                    began = time.perf_counter()
+                    context = from_headers(headers, asyncio.get_running_loop().time(), timeout_s=60)
+                    identity = made.auth.identify(context, MODEL)
+                    async for _ in made.limits.generate(REQUEST, context, identity):
+                        pass
+                    states[state].append((time.perf_counter() - began) * 1e3)
+
+            recovered = asyncio.Event()
+            store.on_recovery(recovered.set)
+            if not store.is_up:
+                await recovered.wait()
+            await requests("well")
+            recovered.clear()
+            redis.send_signal(signal.SIGSTOP)
+            await requests("frozen")
+            redis.send_signal(signal.SIGCONT)
+            await recovered.wait()
+            await requests("well again")
+            redis.kill()
+            redis.wait()
+            await requests("killed")
+    finally:
+        redis.kill()
+        redis.wait()
+    return states
+
+
+def _redis(port: int, folder: Path) -> subprocess.Popen[bytes]:
+    program = shutil.which("redis-server")
+    assert program is not None
+    flags = ("--bind", "127.0.0.1", "--save", "", "--dir", str(folder))
+    return subprocess.Popen(  # noqa: S603 (our own server)
+        [program, "--port", str(port), *flags], stdout=subprocess.DEVNULL
+    )
+
+
 def servers(stack: ExitStack, files: Files, folder: Path) -> dict[str, PinnedServer]:
     """The transformers on one core, the predictor (and Redis) on another; `stack` ends them."""
     cores = sorted(os.sched_getaffinity(0))
@@ -127,13 +186,9 @@ def servers(stack: ExitStack, files: Files, folder: Path) -> dict[str, PinnedSer
     stack.callback(predictor.end)
     predictor.wait_until_listening()
     programs = {OPEN: ["--allow_anonymous"], KEYS: files.flags}
-    redis = shutil.which("redis-server")
-    if redis is not None:
+    if shutil.which("redis-server") is not None:
         port = free_port()
-        process = subprocess.Popen(  # noqa: S603 (our own server)
-            [redis, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)],
-            stdout=subprocess.DEVNULL,
-        )
+        process = _redis(port, folder)
         stack.callback(process.wait)
         stack.callback(process.terminate)
         programs[REDIS] = [*files.flags, f"--redis_url=redis://127.0.0.1:{port}"]
@@ -190,6 +245,7 @@ def main() -> None:
         folder = Path(name)
         files = Files(folder)
         alone = uvloop.run(stages_us(files, arguments.repetitions))
+        outages = uvloop.run(outages_ms(files, folder)) if shutil.which("redis-server") else {}
         started = servers(stack, files, folder)
         figures, errors = uvloop.run(
             server_us(started, files.key, arguments.repetitions, arguments.seconds)
@@ -201,6 +257,13 @@ def main() -> None:
     for (connections, server), values in figures.items():
         more = [a - b for a, b in zip(values, figures[connections, OPEN], strict=True)]
         print(f"| {connections} | {server} | {_cell(values)} | {_cell(more)} |")
+    if outages:
+        print("\n| Redis | median ms | p99 ms | longest ms | over 5 ms |\n|---|---|---|---|---|")
+    for state, taken in outages.items():
+        late = sum(each > 5 for each in taken)
+        p99 = statistics.quantiles(taken, n=100)[-1]
+        print(f"| {state} | {statistics.median(taken):.2f} | {p99:.2f} ", end="")
+        print(f"| {max(taken):.1f} | {late} of {len(taken)} |")
     print(f"\nwrong answers: {errors}")
     if arguments.json is not None:
         record = {"stages_us": alone, "servers_us": [[*key, v] for key, v in figures.items()]}

@@ -16,7 +16,8 @@ from llm_transformer.limits.census import Census
 from llm_transformer.limits.meter import LocalMeter, Meter
 from llm_transformer.limits.plans import Plans, UnusablePlansError, read
 from llm_transformer.limits.redis_meter import RedisMeter
-from llm_transformer.limits.stage import LimitStage, SharedMeter
+from llm_transformer.limits.shared_meter import SharedMeter
+from llm_transformer.limits.stage import LimitStage
 from llm_transformer.settings import TransformerSettings
 from llm_transformer.store import RedisAddress, Store, UnusableAddressError, connect
 from openinference.api_keys import KeyRing

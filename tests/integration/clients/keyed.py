@@ -67,7 +67,7 @@ else:
 
     texts = {
         "openai": openai_text(),
-        "http": triton_text(tritonclient.http, http_address, BEARER),
-        "grpc": triton_text(tritonclient.grpc, grpc_address, BEARER),
+        "http": triton_text(tritonclient.http, http_address, dict(BEARER)),
+        "grpc": triton_text(tritonclient.grpc, grpc_address, dict(BEARER)),
     }
 print(json.dumps(texts))

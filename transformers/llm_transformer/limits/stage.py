@@ -2,11 +2,11 @@
 
 The meter is asked once before work. What was reserved is given back when the answer ends, fails or
 is left, beside the request; and if this process dies, when the lease ends, which is the request's
-own deadline. Without Redis, while it is away, a replica keeps to its share of the limits.
+own deadline.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final
 
@@ -14,11 +14,10 @@ from llm_transformer.auth import Identity
 from llm_transformer.forward import Forward
 from llm_transformer.limits import headers, metrics, tokens
 from llm_transformer.limits.addresses import ClientAddresses
-from llm_transformer.limits.meter import Ask, Lease, LocalMeter, Meter
+from llm_transformer.limits.meter import Ask, Lease, Meter
 from llm_transformer.limits.plans import Plan, Plans
-from llm_transformer.limits.rules import Limit, Limits, Verdict
+from llm_transformer.limits.rules import Limit, Limits
 from llm_transformer.limits.usage import Used
-from llm_transformer.store import StoreUnavailableError
 from openinference.context import RequestContext
 from openinference.errors import RateLimited
 from openinference.generation import Chunk, GenerationRequest
@@ -33,46 +32,6 @@ _SENTENCES: Final = {
     Limit.CONCURRENT: "too many requests at a time",
     Limit.TOKENS: "too many tokens",
 }
-
-
-class SharedMeter:
-    """A meter in Redis; while it is away, this replica's share in process."""
-
-    def __init__(self, shared: Meter, share: Callable[[], float]) -> None:
-        """`share` is this replica's part of every limit, above 0 and at most 1."""
-        self._shared = shared
-        self._local = LocalMeter()
-        self._share = share
-        self._is_local = False
-        self._local_leases: set[str] = set()
-
-    async def reserve(self, ask: Ask) -> tuple[Verdict, Lease | None]:
-        try:
-            answer = await self._shared.reserve(ask)
-        except StoreUnavailableError:
-            self._tell(is_local=True)
-            verdict, lease = await self._local.reserve(ask.within(self._share()))
-            if lease is not None:
-                self._local_leases.add(lease.id)
-            return verdict, lease
-        self._tell(is_local=False)
-        return answer
-
-    def settle(self, lease: Lease, tokens: int) -> None:
-        if lease.id in self._local_leases:
-            self._local_leases.discard(lease.id)
-            self._local.settle(lease, tokens)
-        else:
-            self._shared.settle(lease, tokens)
-
-    async def close(self) -> None:
-        """Ends both."""
-        await self._shared.close()
-
-    def _tell(self, *, is_local: bool) -> None:
-        if is_local != self._is_local:
-            self._is_local = is_local
-            metrics.LOCAL.set(is_local)
 
 
 class _Terms:
@@ -151,6 +110,8 @@ class LimitStage:
         terms: _Terms,
         prompt_bound: int,
     ) -> Lease | None:
+        if not terms.policy:
+            return None
         reserved = prompt_bound + tokens.answer_bound(request) if terms.counts_tokens else 1
         verdict, lease = await self._meter.reserve(
             Ask(
@@ -162,9 +123,8 @@ class LimitStage:
                 self._lease_s(context),
             )
         )
-        if terms.policy:
-            context.reply.headers[headers.POLICY] = terms.policy
-            context.reply.headers[headers.STATE] = headers.state(verdict.standing)
+        context.reply.headers[headers.POLICY] = terms.policy
+        context.reply.headers[headers.STATE] = headers.state(verdict.standing)
         if verdict.refused is not None:
             metrics.REFUSED.labels(verdict.refused, terms.name).inc()
             retry_s = verdict.retry_ms / 1000

@@ -10,7 +10,8 @@ from llm_transformer.limits.addresses import ClientAddresses
 from llm_transformer.limits.meter import LocalMeter
 from llm_transformer.limits.plans import Plans
 from llm_transformer.limits.rules import Limit
-from llm_transformer.limits.stage import LimitStage, SharedMeter
+from llm_transformer.limits.shared_meter import SharedMeter
+from llm_transformer.limits.stage import LimitStage
 from llm_transformer.store import StoreUnavailableError
 from openinference.context import Cached, Caller, RequestContext
 from openinference.errors import (
