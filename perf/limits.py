@@ -208,7 +208,7 @@ def servers(stack: ExitStack, files: Files, folder: Path) -> dict[str, PinnedSer
 
 
 async def server_us(
-    started: dict[str, PinnedServer], key: str, repetitions: int, seconds: float
+    started: dict[str, PinnedServer], header: str, repetitions: int, seconds: float
 ) -> tuple[dict[tuple[int, str], list[float]], int]:
     """CPU microseconds a request of each server, by connections; how many answers were wrong."""
     figures: dict[tuple[int, str], list[float]] = {}
@@ -218,7 +218,7 @@ async def server_us(
             for name, server in started.items():
                 window = await drive(
                     server.port,
-                    [infer_exchange(MODEL, n, ANSWER, key) for n in range(connections)],
+                    [infer_exchange(MODEL, n, ANSWER, header) for n in range(connections)],
                     warm_up_s=WARM_UP_S,
                     seconds=seconds,
                     snapshot=server.cpu_us,
@@ -248,7 +248,12 @@ def main() -> None:
         outages = uvloop.run(outages_ms(files, folder)) if shutil.which("redis-server") else {}
         started = servers(stack, files, folder)
         figures, errors = uvloop.run(
-            server_us(started, files.key, arguments.repetitions, arguments.seconds)
+            server_us(
+                started,
+                f"authorization: Bearer {files.key}",
+                arguments.repetitions,
+                arguments.seconds,
+            )
         )
     print(f"auth and limits in process, alone: {_cell(alone)} us a request", end="")
     print(f" (allowed: {TARGET_US:.0f})\n")
