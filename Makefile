@@ -63,8 +63,9 @@ fuzz: .venv/.ready ## Fuzz the decoders (ARGS="--seconds 600 chat v2_infer")
 	$(BIN)/python tests/fuzz/campaign.py $(ARGS)
 
 .PHONY: bench
-bench: .venv/.ready ## Measure codecs and the transformer's overhead beside stock KServe
+bench: .venv/.ready ## Measure codecs, cache hits and the transformer's overhead beside stock KServe
 	$(BIN)/python perf/codec.py
+	$(BIN)/python perf/cache_hit.py
 	$(BIN)/python perf/hop.py $(ARGS)
 
 .PHONY: overload

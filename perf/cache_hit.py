@@ -43,11 +43,16 @@ CHAT: dict[str, Any] = {
     "messages": [{"role": "user", "content": "What is the capital of France?"}],
     "temperature": 0,
 }
-# Path, body, one more header; with an id of its own a request is never taken for a repeated one.
+# Path, body, one more header; what is traced is never taken for a repeated request.
 REQUESTS: dict[str, tuple[str, dict[str, Any], str]] = {
     "V2 infer": (f"/v2/models/{MODEL}/infer", INFER, ""),
     "OpenAI chat": ("/openai/v1/chat/completions", CHAT, ""),
     "V2 infer, X-Request-ID": (f"/v2/models/{MODEL}/infer", INFER, "x-request-id: 1"),
+    "V2 infer, traceparent": (
+        f"/v2/models/{MODEL}/infer",
+        INFER,
+        "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    ),
 }
 Cpu = tuple[float, float]
 

@@ -160,10 +160,7 @@ def from_headers(
     unusable traceparent (W3C Trace Context) or tenant dropped, an unusable timeout raises
     InvalidInput.
     """
-    request_id = headers.get(REQUEST_ID)
-    if request_id is None or not _NAME.fullmatch(request_id):
-        # Unique, not secret: no system call for it.
-        request_id = f"{random.getrandbits(128):032x}"
+    request_id = usable_request_id(headers.get(REQUEST_ID)) or new_request_id()
     traceparent = headers.get(TRACEPARENT)
     if traceparent is not None and not _TRACEPARENT.fullmatch(traceparent):
         traceparent = None
@@ -197,6 +194,16 @@ def from_headers(
             _nowait(headers.get(WAKE)),
         ),
     )
+
+
+def usable_request_id(text: str | None) -> str | None:
+    """A caller's own id, if it is one."""
+    return text if text is not None and _NAME.fullmatch(text) else None
+
+
+def new_request_id() -> str:
+    """Unique, not secret: no system call for it."""
+    return f"{random.getrandbits(128):032x}"
 
 
 def shortened(context: RequestContext, now: float, timeout_s: float) -> RequestContext:

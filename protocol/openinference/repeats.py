@@ -1,12 +1,13 @@
 """Requests that have come before, byte for byte: what they say need not be read again.
 
-A small request that arrives whole is looked up by its bytes. What is remembered of it is what it
-says, no more: whether the caller may ask, what it costs and what the answer is, the service decides
-each time, and when it cannot do so at once the request goes the usual way.
+A small request that arrives whole is looked up by its bytes, but for its X-Request-ID, of which
+proxies give one to each. What is remembered is what it says, no more: whether the caller may ask,
+what it costs and what the answer is, the service decides each time, and when it cannot do so at
+once the request goes the usual way.
 """
 
 import logging
-import random
+import re
 import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -14,7 +15,12 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol, runtime_checkable
 
 from openinference import metrics
-from openinference.context import RequestContext
+from openinference.context import (
+    REQUEST_ID,
+    RequestContext,
+    new_request_id,
+    usable_request_id,
+)
 from openinference.errors import ServingError
 from openinference.generation import Chunk, GenerationRequest
 
@@ -23,10 +29,39 @@ logger = logging.getLogger("openinference.repeats")
 # Of one request, in bytes: what arrives in one piece is hardly longer.
 MOST_BYTES: Final = 16 * 2**10
 ALL_BYTES: Final = 16 * 2**20
-# What an entry takes beside its bytes.
-_ENTRY_BYTES: Final = 4096
+# A longer body is formatted each time.
+BODY_BYTES: Final = 8 * 2**10
+# What an entry takes at most beside its own bytes: the body, its texts, and the rest.
+_ENTRY_BYTES: Final = 2 * BODY_BYTES + 4096
+# One header line of a head; a value that is not plain text is the parser's to refuse.
+_REQUEST_ID: Final = re.compile(
+    rb"\r\n%b:([\x20-\x7e]*)(?=\r\n)" % REQUEST_ID.encode(), re.IGNORECASE
+)
 # The key under which an ASGI scope holds a Candidate.
 SCOPE: Final = "keepwarm.repeat"
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A request's bytes: `said` without the line of its id, and that id where it is usable."""
+
+    said: bytes
+    request_id: str | None = None
+
+
+def arrival(data: bytes) -> Arrival | None:
+    """What has arrived; None for what is too long to be remembered or has two ids."""
+    if len(data) > MOST_BYTES:
+        return None
+    # With the end of its last line.
+    head = data[: data.find(b"\r\n\r\n") + 2]
+    ids = _REQUEST_ID.findall(head)
+    if not ids:
+        return Arrival(data)
+    if len(ids) > 1:
+        return None
+    said = _REQUEST_ID.sub(b"", head) + data[len(head) :]
+    return Arrival(said, usable_request_id(ids[0].decode().strip()))
 
 
 @runtime_checkable
@@ -58,7 +93,7 @@ class Repeat:
     chunks: Sequence[Chunk] = ()
     body: bytes = b""
 
-    def answer(self, address: str, now: float) -> bytes | None:
+    def answer(self, request_id: str | None, address: str, now: float) -> bytes | None:
         """The headers and the body of the answer at `now`; None when the service has to wait.
 
         `address` is the caller's IP.
@@ -69,7 +104,7 @@ class Repeat:
         if caller.address != address:
             caller = replace(caller, address=address)
         context = RequestContext(
-            f"{random.getrandbits(128):032x}",
+            request_id or new_request_id(),
             None if self.timeout_s is None else now + self.timeout_s,
             None,
             None,
@@ -85,21 +120,25 @@ class Repeat:
             return None
         if chunks is None:
             return None
-        if not self._is_same(chunks):
-            self.body = self.body_of(chunks)
-            self.chunks = chunks
+        body = self.body if self._is_same(chunks) else self._formatted(chunks)
         opening = self.opening()
         self.endpoint.at_once("200", time.perf_counter() - began)
         headers = "".join([f"{name}: {value}\r\n" for name, value in context.returned().items()])
         return b"content-length: %d\r\ncontent-type: application/json\r\n%b\r\n%b%b" % (
-            len(opening) + len(self.body),
+            len(opening) + len(body),
             headers.encode("latin-1"),
             opening,
-            self.body,
+            body,
         )
 
+    def _formatted(self, chunks: Sequence[Chunk]) -> bytes:
+        body = self.body_of(chunks)
+        is_kept = len(body) <= BODY_BYTES
+        self.body, self.chunks = (body, chunks) if is_kept else (b"", ())
+        return body
+
     def _is_same(self, chunks: Sequence[Chunk]) -> bool:
-        return len(chunks) == len(self.chunks) and all(
+        return 0 < len(chunks) == len(self.chunks) and all(
             new is old for new, old in zip(chunks, self.chunks, strict=True)
         )
 
@@ -112,22 +151,22 @@ class Repeats:
         self._repeats: OrderedDict[bytes, Repeat] = OrderedDict()
         self._bytes = 0
 
-    def answer(self, raw: bytes, address: str, now: float) -> bytes | None:
-        """What to answer with status 200 to the request `raw`; None for the usual way."""
-        repeat = self._repeats.get(raw)
+    def answer(self, arrived: Arrival, address: str, now: float) -> bytes | None:
+        """What to answer with status 200; None for the usual way."""
+        repeat = self._repeats.get(arrived.said)
         if repeat is None:
             return None
-        self._repeats.move_to_end(raw)
-        return repeat.answer(address, now)
+        self._repeats.move_to_end(arrived.said)
+        return repeat.answer(arrived.request_id, address, now)
 
-    def keep(self, raw: bytes, repeat: Repeat) -> None:
-        """Remembers what `raw` says."""
-        if raw not in self._repeats:
-            self._bytes += _ENTRY_BYTES + len(raw)
-        self._repeats[raw] = repeat
+    def keep(self, said: bytes, repeat: Repeat) -> None:
+        """Remembers what `said` says."""
+        if said not in self._repeats:
+            self._bytes += _size(said)
+        self._repeats[said] = repeat
         while self._bytes > self._most:
             forgotten, _ = self._repeats.popitem(last=False)
-            self._bytes -= _ENTRY_BYTES + len(forgotten)
+            self._bytes -= _size(forgotten)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +174,16 @@ class Candidate:
     """A request that may come again, and where to remember it."""
 
     repeats: Repeats
-    raw: bytes
+    said: bytes
 
     def keep(self, repeat: Repeat) -> None:
         """Remembers what it says."""
-        self.repeats.keep(self.raw, repeat)
+        self.repeats.keep(self.said, repeat)
+
+
+def _size(said: bytes) -> int:
+    """What an entry takes: what was said is there as bytes and as a request."""
+    return _ENTRY_BYTES + 3 * len(said)
 
 
 def _at_once(chunks: AsyncGenerator[Chunk, None]) -> list[Chunk] | None:

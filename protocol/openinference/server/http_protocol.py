@@ -12,7 +12,7 @@ import httptools
 import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from openinference.repeats import MOST_BYTES, SCOPE, Candidate, Repeats
+from openinference.repeats import SCOPE, Arrival, Candidate, Repeats, arrival
 
 # Request line and headers together; what proxies and servers commonly take is 8 to 64 KiB.
 MAX_HEAD_BYTES: Final = 64 * 2**10
@@ -52,7 +52,8 @@ class StrictHttpProtocol(HttpToolsProtocol):
         is_idle = not self._in_message and (self.cycle is None or self.cycle.response_complete)
         if not self._in_message:
             self._disarm()
-        if is_idle and self._repeats is not None and self._answer_repeat(self._repeats, data):
+        arrived = arrival(data) if is_idle and self._repeats is not None else None
+        if arrived is not None and self._answer_repeat(arrived):
             return
         messages = self._messages
         try:
@@ -64,16 +65,15 @@ class StrictHttpProtocol(HttpToolsProtocol):
             # An offer of another protocol may be ignored (RFC 9110 7.8).
             pass
         if (
-            is_idle
+            arrived is not None
             and self._repeats is not None
             and not self._in_message
             and self._messages == messages + 1
-            and len(data) <= MOST_BYTES
             and self.cycle.keep_alive
         ):
             # The request is these bytes, no more and no less; its task has not begun yet.
             scope: dict[str, Any] = self.cycle.scope  # type: ignore[assignment]  # a TypedDict
-            scope[SCOPE] = Candidate(self._repeats, data)
+            scope[SCOPE] = Candidate(self._repeats, arrived.said)
         if self._in_head:
             # The parser gives a header out when it is whole, so an endless one is counted here.
             self._head_bytes += len(data)
@@ -117,12 +117,12 @@ class StrictHttpProtocol(HttpToolsProtocol):
         if self._in_message and not self._in_head:
             self._arm(LINGER_S)
 
-    def _answer_repeat(self, repeats: Repeats, data: bytes) -> bool:
+    def _answer_repeat(self, arrived: Arrival) -> bool:
         """Answers a request that came before in the same bytes, if that needs no waiting."""
-        if self.flow.write_paused or self.transport.is_closing():
+        if self._repeats is None or self.flow.write_paused or self.transport.is_closing():
             return False
         address = self.client[0] if self.client else ""
-        answer = repeats.answer(data, address, self.loop.time())
+        answer = self._repeats.answer(arrived, address, self.loop.time())
         if answer is None:
             return False
         head = [STATUS_LINE[200]]

@@ -174,7 +174,7 @@ async def test_each_has_a_deadline_and_an_address_of_its_own(connection, service
 @pytest.mark.parametrize(
     "header",
     [
-        "x-request-id: abc",
+        "x-request-id: abc\r\nX-Request-ID: def",
         "origin: http://a",
         "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         "connection: close",
@@ -242,8 +242,64 @@ async def test_they_count_as_requests(connection):
     assert await count() - before == 5
 
 
+async def test_an_id_of_its_own_makes_no_other_request(connection, service):
+    def data(request_id, name="x-request-id"):
+        return raw("/v2/models/m/infer", INFER, f"{name}: {request_id}", "accept: */*")
+
+    told = [
+        (await connection.ask(data(*words)))[1]["x-request-id"]
+        for words in (("a",), ("b",), ("c", "X-Request-Id"), ("not usable",), ("",))
+    ]
+    assert told[:3] == ["a", "b", "c"]
+    assert len({*told}) == 5
+    assert "not usable" not in told
+    assert len(service.calls) == 1
+    assert [context.request_id for context in service.kept_contexts] == told[1:]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "x-request-id : a",
+        "x-request-id: a\r\n folded",
+        "x-request-id: a\x00b",
+        "x-request-id: a\nhost: y",
+    ],
+)
+async def test_what_is_no_header_line_is_the_parsers_to_refuse(connection, service, head):
+    for _ in range(2):
+        await connection.ask(raw("/v2/models/m/infer", INFER))
+    data = raw("/v2/models/m/infer", INFER).replace(
+        b"\r\ncontent", b"\r\n" + head.encode() + b"\r\ncontent", 1
+    )
+    status, _, _ = await connection.ask(data)
+    assert status == 400
+    assert len(service.kept_contexts) == 1
+
+
+async def test_a_body_that_looks_like_a_head_is_a_body(connection, service):
+    texts = ["\r\nx-request-id: a\r\n", "\r\nx-request-id: b\r\n"]
+    for text in texts:
+        path = "/v2/models/m/infer"
+        head = f"POST {path} HTTP/1.1\r\nhost: x\r\ninference-header-content-length: 0\r\n"
+        data = f"{head}content-length: {len(text)}\r\n\r\n{text}".encode()
+        connection.writer.write(data)
+        await connection._reader.readuntil(b"\r\n\r\n")
+        await connection._reader.read(1000)
+    assert [call[0].prompts for call in service.calls] == [(text,) for text in texts]
+
+
 def test_memory_is_bounded():
-    repeats = Repeats(all_bytes=10_000)
+    repeats = Repeats(all_bytes=100_000)
     for number in range(100):
         repeats.keep(f"{number}".encode() * 100, None)
-    assert len(repeats._repeats) <= 2
+    assert 2 <= len(repeats._repeats) <= 4
+
+
+async def test_a_long_answer_is_not_kept_twice(connection, service):
+    long = Chunk(0, "word " * 5000, 3, 2, FinishReason.LENGTH)
+    service.script = service.at_hand = [long]
+    answers = [(await connection.ask(INFER_BYTES))[2] for _ in range(3)]
+    assert answers[0] == answers[1] == answers[2]
+    assert answers[0]["outputs"][0]["data"] == [long.text]
+    assert len(service.calls) == 1
