@@ -57,6 +57,7 @@ SECONDS = {
     "comment": _event_sender.QUIET_S,
     "transformer maximum": FRONT["max_timeout_s"],
     "predictor call": FRONT["predictor_request_timeout_seconds"],
+    "redis": FRONT["redis_timeout_s"],
     "unreachable hold": FRONT["unreachable_hold_s"],
     "cold start margin": wakeup.MARGIN_S,
     "queue target": FRONT["queue_target_s"],

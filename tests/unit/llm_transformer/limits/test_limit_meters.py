@@ -223,6 +223,37 @@ async def test_litellm_17323_20256_no_key_is_limited_for_good(metered):
         metered.pass_s(30.1)
 
 
+async def test_litellm_16011_32441_a_place_is_held_as_long_as_its_generation_runs(metered):
+    limits = Limits(concurrent=2)
+    leases = [(await metered.reserve(limits, lease_s=900))[1] for _ in range(2)]
+    for _ in range(10):
+        # No window of a minute gives it back.
+        metered.pass_s(60)
+        assert (await metered.reserve(limits))[0].refused is Limit.CONCURRENT
+    await metered.settle(leases[0], 0)
+    assert (await metered.reserve(limits))[0].refused is None
+
+
+async def test_litellm_2113_2730_4148_replicas_share_one_limit(redis_server):
+    stores = [connect(RedisAddress.parse(redis_server.url), timeout_s=5) for _ in range(3)]
+    replicas = [RedisMeter(store) for store in stores]
+    limits = Limits(Rate(10, 86400, 10), None, 8, Rate(1000, 86400, 600))
+    ask = Ask(f"t{random.getrandbits(64):x}", "k", "", limits, 100, 300.0)
+    verdicts = await asyncio.gather(*(replicas[n % 3].reserve(ask) for n in range(30)))
+    assert sum(verdict.refused is None for verdict, _ in verdicts) == 6
+    assert {verdict.refused for verdict, _ in verdicts} == {None, Limit.TOKENS}
+    # What one replica reserved and trued up, another sees.
+    for _, lease in verdicts:
+        if lease is not None:
+            replicas[1].settle(lease, 10)
+    await replicas[1].close()
+    verdict, _ = await replicas[2].reserve(ask)
+    assert verdict.standing[Limit.TOKENS].available == 600 - 60 - 100
+    for replica, store in zip(replicas, stores, strict=True):
+        await replica.close()
+        await store.close()
+
+
 async def test_litellm_14204_steady_use_does_not_push_the_recovery_away(metered):
     limits = Limits(requests=Rate(60, MINUTE_S, 1), tokens=Rate(600, MINUTE_S, 600))
     for _ in range(200):

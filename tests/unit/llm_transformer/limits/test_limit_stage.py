@@ -293,7 +293,7 @@ class Flaky(Meter):
         return await super().reserve(ask)
 
 
-async def test_without_redis_a_replica_keeps_to_its_share_and_settles_where_it_reserved():
+async def test_litellm_35533_without_redis_a_replica_keeps_to_its_share_not_the_whole_limit():
     shared = Flaky()
     stage = _stage(
         Engine(LAST), SharedMeter(shared, lambda: 0.5), requests={"limit": 60, "burst": 4}, **TOKENS

@@ -143,6 +143,11 @@ def test_litellm_27001_no_body_without_a_counted_prompt_gets_through(endpoint, b
         openai_json.OpenAICall(endpoint, {"model": "m", **body})
 
 
+@pytest.mark.parametrize("text", ["word ", "é", "日本", "\U0001f600"])
+def test_litellm_40002_a_long_prompt_is_reserved_at_the_same_rate_as_a_short_one(text):
+    assert _bound(text * 100_000) - tokens.TEXT_EXTRA == 100_000 * len(text.encode())
+
+
 def test_litellm_17706_v2_and_openai_requests_are_reserved_alike():
     body = b'{"inputs":[{"name":"text_input","shape":[1],"datatype":"BYTES","data":["Hello"]}],'
     body += b'"parameters":{"max_tokens":"16"}}'
