@@ -12,7 +12,7 @@ from typing import Any, Final
 from llm_transformer.limits import metrics
 from llm_transformer.limits.meter import Ask, Lease, LeaseIds
 from llm_transformer.limits.rules import Left, Limit, Limits, Rate, Standing, Verdict
-from llm_transformer.store import Script, Store, StoreUnavailableError
+from llm_transformer.store import Script, Store, StoreSkippedError, StoreUnavailableError
 
 REDIS_CLOCK: Final = (
     "(function() local t = redis.call('TIME')"
@@ -46,6 +46,8 @@ class RedisMeter:
             answer = await self._store.call(
                 names[0], lambda client: self._reserve(client, names, numbers)
             )
+        except StoreSkippedError:
+            raise
         except BaseException:
             # Redis may have reserved, or do so when it goes on.
             if limits.leases:

@@ -2,7 +2,12 @@
 
 from llm_transformer.store.address import RedisAddress, UnusableAddressError
 from llm_transformer.store.connect import connect
-from llm_transformer.store.guard import Client, Store, StoreUnavailableError
+from llm_transformer.store.guard import (
+    Client,
+    Store,
+    StoreSkippedError,
+    StoreUnavailableError,
+)
 from llm_transformer.store.script import Script
 
 __all__ = [
@@ -10,6 +15,7 @@ __all__ = [
     "RedisAddress",
     "Script",
     "Store",
+    "StoreSkippedError",
     "StoreUnavailableError",
     "UnusableAddressError",
     "connect",

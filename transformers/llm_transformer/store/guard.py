@@ -30,6 +30,10 @@ class StoreUnavailableError(Exception):
     """Redis cannot be asked now; do without it."""
 
 
+class StoreSkippedError(StoreUnavailableError):
+    """Redis is known to be ill and has not been asked: nothing of the call has reached it."""
+
+
 class Store:
     """A client and its health. `client` is for use inside `call` only."""
 
@@ -69,7 +73,7 @@ class Store:
         circuit = self._circuit(key)
         if circuit.is_open:
             metrics.SKIPPED.inc()
-            raise StoreUnavailableError
+            raise StoreSkippedError
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:

@@ -9,7 +9,7 @@ import pytest
 from llm_transformer.limits.meter import Ask, LocalMeter
 from llm_transformer.limits.redis_meter import RedisMeter, keys
 from llm_transformer.limits.rules import Limit, Limits, Rate
-from llm_transformer.store import RedisAddress, connect
+from llm_transformer.store import RedisAddress, StoreUnavailableError, connect
 
 START_MS = 1_700_000_000_000.0
 MINUTE_S = 60.0
@@ -335,6 +335,23 @@ async def test_one_replicas_share_of_a_limit():
     assert limits.shared(0.01).requests.burst == 1
     assert limits.shared(1) is limits
     assert replace(limits, requests=None).shared(0.5).requests is None
+
+
+async def test_a_long_outage_leaves_nothing_owed_for_what_was_never_asked(fresh_redis):
+    server = fresh_redis()
+    store = connect(RedisAddress.parse(server.url), timeout_s=5)
+    meter = RedisMeter(store)
+    ask = Ask("t", "k", "", Limits(concurrent=2), 1, 300.0)
+    _, lease = await meter.reserve(ask)
+    server.kill()
+    for _ in range(100):
+        with pytest.raises(StoreUnavailableError):
+            await meter.reserve(ask)
+    meter.settle(lease, 0)
+    await meter.close()
+    # The call that found Redis gone may have reserved; the lease is to be given back.
+    assert len(meter._owed) == 2
+    await store.close()
 
 
 async def test_a_reservation_whose_caller_left_meanwhile_is_given_back(redis_server):
