@@ -31,6 +31,12 @@ def test_what_is_written_reads_back_the_same(row):
     assert Spec.of(manifest("chat", spec)["spec"]) == spec
 
 
+def test_the_example_to_start_from_is_one():
+    example = Path(__file__).parents[4] / "manifests/components/warm-pool/example.yaml"
+    document = yaml.safe_load(example.read_text())
+    assert manifest("chat", Spec.of(document["spec"]))["kind"] == document["kind"]
+
+
 def test_a_manifest_leaves_out_what_is_default():
     spec = Spec(
         target=Target(inference_service="chat"),
