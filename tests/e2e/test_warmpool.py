@@ -308,11 +308,14 @@ def test_a_tuners_forecast_is_applied_beside_the_rest_and_planned(
     head = {"apiVersion": "autoscaling.keepwarm.dev/v1alpha1", "kind": "WarmPool"}
     file = tmp_path / "warmpool.yaml"
     file.write_text(json.dumps({**head, "metadata": {"name": "tiny"}, "spec": spec}))
-    assert "tiny serverside-applied" in keepwarm("apply", str(file), "-n", NAMESPACE)
+    assert "tiny patched" in keepwarm("apply", str(file), "-n", NAMESPACE)
     tiny.wait_kept(2)
     assert tiny.status()["activeWindow"] == "forecast"
     planned = json.loads(keepwarm("plan", "tiny", "-n", NAMESPACE, "--days", "1", "--json"))[0]
     assert planned["cost"] == pytest.approx(2 * planned["replicaHours"])
+    assert tiny.kubectl("get", "warmpool/tiny", "-o", "jsonpath={.spec.floor}") == "1"
+    tiny.kubectl("delete", "warmpool", "tiny", "--timeout=30s")
+    assert "tiny created" in keepwarm("apply", str(file), "-n", NAMESPACE)
     assert "forecast" in [source for each in planned["changes"] for source in each["sources"]]
 
 
@@ -468,8 +471,8 @@ def test_two_hundred_open_at_once_in_little_memory_on_one_watch_a_kind(
             timeout_s=60,
         )
     finally:
-        kubectl("-n", NAMESPACE, "delete", "warmpools", "-l", "many=yes", "--timeout=120s")
-    assert minima() == [1] * MANY
+        kubectl("-n", NAMESPACE, "delete", "warmpools", "-l", "many=yes", "--wait=false")
+    eventually(lambda: minima() == [1] * MANY, "all is put back", timeout_s=120)
 
 
 def create(manifests: list[str]) -> None:

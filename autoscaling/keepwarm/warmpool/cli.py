@@ -75,18 +75,24 @@ def apply(
         bool, typer.Option("--dry-run", help="Let the API server check it, and change nothing.")
     ] = False,
 ) -> None:
-    """Apply the WarmPools of a file, server-side, as the field manager keepwarm-tune.
+    """Create the WarmPools of a file, or set the fields that it names in those that are there.
 
-    Other fields of objects that are there stay; a field that somebody else has set otherwise is a
-    conflict, which the message names.
+    Fields that it does not name stay as they are: windows beside a new forecast, say. No kubectl
+    apply, which would drop what an earlier apply by anybody has set.
     """
     try:
         for each in _documents(file):
             name, made = _plan(each, 7, None)
             typer.echo(text(made, name) + "\n")
-            command = ["apply", "--server-side", f"--field-manager={MANAGER}", "--filename=-"]
-            command += ["--dry-run=server"] if dry_run else []
-            typer.echo(_kubectl(*command, on=(namespace, context), stdin=json.dumps(each)).strip())
+            on = (each["metadata"].get("namespace", namespace), context)
+            options = [f"--field-manager={MANAGER}", *(["--dry-run=server"] if dry_run else [])]
+            if _kubectl("get", f"warmpool/{name}", "--ignore-not-found", "--output=name", on=on):
+                change = json.dumps({"spec": each["spec"]})
+                command = ["patch", f"warmpool/{name}", "--type=merge", f"--patch={change}"]
+                typer.echo(_kubectl(*command, *options, on=on).strip())
+            else:
+                command = ["create", "--filename=-", *options]
+                typer.echo(_kubectl(*command, on=on, stdin=json.dumps(each)).strip())
     except (InputError, InvalidWarmPool, OSError) as error:
         typer.echo(f"keepwarm warmpool apply: {error}", err=True)
         sys.exit(2)
@@ -105,6 +111,8 @@ def _documents(source: str) -> list[dict[str, Any]]:
     for each in found:
         if each.get("apiVersion") != API_VERSION:
             raise InputError(f"{source}: apiVersion must be {API_VERSION}")
+        if not (each.get("metadata") or {}).get("name"):
+            raise InputError(f"{source}: a {KIND} has no metadata.name")
     return found
 
 
@@ -112,7 +120,7 @@ def _plan(manifest: dict[str, Any], days: int, start: datetime | None) -> tuple[
     spec = Spec.of(manifest.get("spec"))
     status = manifest.get("status") or {}
     ahead = lead(spec.lead, status.get("coldStartSeconds") or ())
-    name = (manifest.get("metadata") or {}).get("name", "WarmPool")
+    name = manifest["metadata"]["name"]
     if start is None:
         begin = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     else:

@@ -163,11 +163,13 @@ class Controller:
             # Told now; what was measured meanwhile stays.
             del self._cold_starts[key][: len(measured)]
             self.store.put(POOL, pool)
-        # Before the actions: when one of those fails, the next step has nothing new to tell.
-        for event in step.events:
-            await self._tell(pool, event)
-        for action in step.actions:
-            await self._act(pool, action)
+        try:
+            for action in step.actions:
+                await self._act(pool, action)
+        finally:
+            # Even when one failed: the next step has nothing new to tell.
+            for event in step.events:
+                await self._tell(pool, event)
         self.queue.add(key, min(step.again or now + RESYNC, now + RESYNC))
 
     async def _act(self, pool: Pool, action: Action) -> None:
@@ -199,7 +201,7 @@ class Controller:
         log.info("%s: %s: %s", pool.key, event.reason, event.message)
         try:
             await self._cluster.tell(pool, event)
-        except (ApiError, httpx2.HTTPError) as error:
+        except (ApiError, httpx2.HTTPError, NotLeading) as error:
             # The status says the same; a step is not repeated for an Event.
             log.warning("%s: the Event %s was not written: %s", pool.key, event.reason, error)
 

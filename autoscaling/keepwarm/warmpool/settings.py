@@ -61,10 +61,10 @@ class ControllerSettings(BaseSettings):
         le=64,
     )
     writes_per_second: float = Field(
-        50, description="Writes to the API server a second, on average.", gt=0, le=1000
+        100, description="Writes to the API server a second, on average.", gt=0, le=1000
     )
     write_burst: int = Field(
-        200, description="Writes that may follow at once after a pause.", ge=1, le=10000
+        500, description="Writes that may follow at once after a pause.", ge=1, le=10000
     )
     log_level: str = Field(
         "info", description="debug, info, warning or error.", pattern="^(debug|info|warning|error)$"

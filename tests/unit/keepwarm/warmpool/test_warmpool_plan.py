@@ -99,6 +99,7 @@ def test_the_command_gives_data(tmp_path):
         ("kind: ConfigMap", "has no WarmPool"),
         ("a: [", "is no YAML"),
         (FILE.replace("v1alpha1", "v9"), "apiVersion must be"),
+        (FILE.replace("{name: chat}", "{}"), "has no metadata.name"),
         (FILE.replace('"18:00"', '"25:00"'), "spec.windows.0.end"),
     ],
 )
