@@ -75,20 +75,19 @@ def cli(*words: str, pod: str = "redis-0", check: bool = True) -> str:
     return kubectl(*asked, check=check).strip()
 
 
-def roles() -> Counter[str]:
-    """How many nodes a node sees as master or slave, those that failed left out."""
-    nodes = [line.split() for line in cli("cluster", "nodes", check=False).splitlines()]
-    return Counter(
-        "master" if "master" in node[2] else "slave" for node in nodes if "fail" not in node[2]
-    )
+def replicas() -> list[int]:
+    """How many replicas each master with slots has, as one node sees it; failed nodes left out."""
+    lines = (line.split() for line in cli("cluster", "nodes", check=False).splitlines())
+    nodes = [node for node in lines if "fail" not in node[2]]
+    followed = Counter(node[3] for node in nodes if "slave" in node[2])
+    return [followed[node[0]] for node in nodes if "master" in node[2] and len(node) > 8]
 
 
 def whole() -> bool:
     label = "app.kubernetes.io/component=keepwarm-limits-and-cache"
     pods = json.loads(kubectl("-n", NAMESPACE, "get", "pods", "-l", label, "-o", "json"))["items"]
-    return {pod["metadata"]["name"] for pod in pods if is_ready(pod)} == set(PODS) and (
-        roles() == {"master": 3, "slave": 3}
-    )
+    ready_pods = {pod["metadata"]["name"] for pod in pods if is_ready(pod)}
+    return ready_pods == set(PODS) and replicas() == [1, 1, 1]
 
 
 def write(keys: list[str]) -> None:

@@ -51,19 +51,23 @@ form() {
 }
 
 # A master without slots follows the master that has fewest replicas; ties by this pod's number, so
-# that pods that start together spread.
+# that pods that start together spread. Those that chose the same one all the same part again: of two
+# replicas of one master, one goes to a master that has none (Redis itself does so only for a master
+# that once had one).
 follow() {
 	[ "$(info localhost cluster_slots_assigned)" = "$slots" ] || return
-	known=$(cli cluster nodes) || return
-	echo "$known" | awk '$3 ~ /myself,master/ && NF == 8 { free = 1 } END { exit !free }' || return
-	leader=$(echo "$known" | awk -v ordinal="$ordinal" '
+	leader=$(cli cluster nodes | awk -v ordinal="$ordinal" '
+		$3 ~ /myself,master/ && NF == 8 { free = 1 }
+		$3 ~ /myself,slave/ { me = $1; followed = $4 }
 		$3 ~ /fail|handshake|noaddr/ { next }
-		$3 ~ /slave/ { replicas[$4]++ }
+		$3 ~ /slave/ { replicas[$4]++; if ($1 "" > last[$4] "") last[$4] = $1 }
 		$3 ~ /master/ && NF > 8 { ids[n++] = $1 }
 		END {
 			for (i = 0; i < n; i++) if (i == 0 || replicas[ids[i]] + 0 < least) least = replicas[ids[i]] + 0
-			for (i = 0; i < n; i++) if (replicas[ids[i]] + 0 == least) free[m++] = ids[i]
-			if (m) print free[ordinal % m]
+			spare = me != "" && least == 0 && replicas[followed] > 1 && last[followed] == me
+			if (!free && !spare) exit
+			for (i = 0; i < n; i++) if (replicas[ids[i]] + 0 == least) choice[m++] = ids[i]
+			if (m) print choice[ordinal % m]
 		}')
 	[ -n "$leader" ] && cli cluster replicate "$leader" >/dev/null && say "follows $leader"
 }
