@@ -109,7 +109,7 @@ class Streams:
                     first = first or time.monotonic()
                     self.flowing.add(prompt)
                     text += event["text_output"]
-                    finish = event.get("details", {}).get("finish_reason", finish)
+                    finish = event.get("finish_reason", finish)
         except httpx.HTTPError as error:
             problem = f"{type(error).__name__}: {error}"
         if not problem and finish != "length":
