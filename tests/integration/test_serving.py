@@ -255,7 +255,7 @@ def test_the_transformer_is_small_and_imports_neither_torch_nor_vllm(stack: Stac
 
 
 @pytest.mark.last
-def test_a_predictor_that_gets_sigterm_finishes_its_stream_and_then_callers_get_503(
+def test_a_predictor_that_gets_sigterm_finishes_its_stream_and_then_only_what_is_kept_is_given(
     stack: Stack, start_transformer: Callable[..., tuple[subprocess.Popen[bytes], str]]
 ) -> None:
     _, url = start_transformer(stack.predictor_grpc, "--unreachable_hold_s=0")
@@ -271,6 +271,7 @@ def test_a_predictor_that_gets_sigterm_finishes_its_stream_and_then_callers_get_
     # The supervisor notices, ends the transformer too, and says which of the two it was.
     assert stack.process.wait(60) == 1
     assert any("the predictor has ended (exit status 0)" in line for line in stack.lines)
-    answer = httpx.post(stream_url, json=body, timeout=60)
+    assert httpx.post(stream_url, json=body, timeout=60).headers["x-cache"] == "hit"
+    answer = httpx.post(stream_url, json={**body, "text_input": "Once"}, timeout=60)
     assert answer.status_code == 503
     assert answer.json() == {"error": f"the predictor of model '{MODEL}' cannot be reached"}

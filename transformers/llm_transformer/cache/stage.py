@@ -26,6 +26,8 @@ from openinference.generation import Chunk, GenerationRequest
 from openinference.messages import ModelState, ModelStatus
 
 _BYPASS: Final = {"x-cache": Cached.BYPASS.value, "cache-control": "no-store"}
+# Until there is an answer: who is refused before gets an error that nobody may keep.
+_NOTHING: Final = {"x-cache": Cached.MISS.value, "cache-control": "no-store"}
 
 
 class Predictor(Forward, Protocol):
@@ -128,6 +130,8 @@ class CachedForward:
                     async for chunk in chunks:
                         yield chunk
                 return
+            context.reply.cached = Cached.MISS
+            context.reply.headers.update(_NOTHING)
             if asked.only_if_cached:
                 raise DeadlineExceeded("no answer is kept, and only-if-cached asks for no other")
             # Everybody waits for a start until his own deadline, and is told of it.

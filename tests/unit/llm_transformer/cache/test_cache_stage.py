@@ -83,7 +83,7 @@ async def test_max_age_is_the_oldest_that_will_do(make, predictor, clock):
 
 async def test_only_if_cached_never_asks_the_engine(make, predictor):
     stage = make()
-    assert (await outcome(stage, ask(), who("only-if-cached")))[1] == "DeadlineExceeded"
+    assert await outcome(stage, ask(), who("only-if-cached")) == ("miss", "DeadlineExceeded")
     assert predictor.calls == 0
     await answer(stage, ask())
     assert await outcome(stage, ask(), who("only-if-cached")) == ("hit", "Hello")
@@ -234,13 +234,13 @@ async def test_answers_made_together_do_not_die_together(make, clock, least, mos
     stage = make(ttl_least_s=least, ttl_most_s=most, most_bytes=2**24)
     for number in range(300):
         await answer(stage, ask(f"{number}"))
-    flights = Counter()
+    gone = Counter()
     for minute in range(1, 12):
         clock.forward(60)
         for number in range(300):
             told, _ = await outcome(stage, ask(f"{number}"), who("only-if-cached"))
-            flights[minute] += told is None
-    died = [flights[minute] - flights[minute - 1] for minute in range(1, 12)]
+            gone[minute] += told == "miss"
+    died = [gone[minute] - gone[minute - 1] for minute in range(1, 12)]
     assert sum(died) == 300
     # Evenly over five minutes that is 60 a minute.
     assert (max(died) == 300) is together
@@ -379,6 +379,15 @@ async def test_a_hit_does_not_wake_a_sleeping_model_and_a_miss_waits_for_it(make
     assert predictor.waited == 0
     assert (await outcome(stage, ask("new")))[0] == "miss"
     assert predictor.waited == 1
+    predictor.state = ModelState.ASLEEP
+
+    async def away(context):
+        raise errors.Unavailable("the predictor cannot be reached")
+
+    predictor.awake = away
+    context = who()
+    assert await outcome(stage, ask("newer"), context) == ("miss", "Unavailable")
+    assert context.reply.headers["cache-control"] == "no-store"
 
 
 async def test_each_caller_waits_for_a_start_by_himself_then_one_generates(make, predictor):
