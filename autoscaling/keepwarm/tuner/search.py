@@ -23,6 +23,8 @@ GENERATION = 24
 PARENTS = 8
 WEEK_DAYS = 7
 LEAST_DAYS = 5  # of training, for a schedule
+# A schedule has more to be wrong about, and more to run: for less than this it is not taken.
+SCHEDULE_MUST_SAVE = 0.03
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +57,8 @@ class Search:
         self._score(self._space.coarse())
         for setting in self._best(3):
             self._score(self._space.loads(setting), most=self._left // 4)
+        # Which window is best depends on the load that a pod takes: once more with the best one's.
+        self._score(self._space.grid(self._best(1)[0]), most=self._left // 3)
         self._score(self._schedules(), most=self._left * 2 // 3)
         while self._left > 0:
             fresh = self._generation()
@@ -96,11 +100,12 @@ class Search:
                 [
                     replace(base, week=week, folds=hours.folds(rule))
                     for week, rule in made.items()
-                    if week.hours and len(week.windows()) <= MOST_WINDOWS
+                    if week.hours
                 ]
             )
         longest = max(map(len, turns), default=0)
-        return [turn[i] for i in range(longest) for turn in turns if i < len(turn)]
+        mixed = [turn[i] for i in range(longest) for turn in turns if i < len(turn)]
+        return [setting for setting in mixed if _short(setting)]
 
     def _generation(self) -> list[Setting]:
         known = self._evaluator.known
@@ -108,14 +113,21 @@ class Search:
             neighbour
             for parent in self._best(PARENTS)
             for neighbour in self._space.neighbours(parent)
-            if neighbour not in known
-            and (neighbour.week is None or len(neighbour.week.windows()) <= MOST_WINDOWS)
+            if neighbour not in known and _short(neighbour)
         )
-        pool = list(fresh)
+        pool = list(fresh) or self._leaps()
         if len(pool) > GENERATION:
             rows = self._rng.choice(len(pool), GENERATION, replace=False)
             pool = [pool[i] for i in sorted(rows.tolist())]
         return pool
+
+    def _leaps(self) -> list[Setting]:
+        """Two steps at once from the best, where no single step is new: out of a dead end."""
+        known = self._evaluator.known
+        near = [n for parent in self._best(PARENTS) for n in self._space.neighbours(parent)]
+        picked = self._rng.permutation(len(near))[:GENERATION].tolist()
+        leaps = dict.fromkeys(far for i in picked for far in self._space.neighbours(near[i]))
+        return [setting for setting in leaps if setting not in known and _short(setting)]
 
     def _best(self, count: int) -> list[Setting]:
         """Half the cheapest that keep the SLO, half cheaper ones that nearly do."""
@@ -145,17 +157,22 @@ class Search:
         exposure = np.asarray([s.exposure for s in scores])
         front = choose.front(cost, exposure)
         holds = np.asarray([s.meets(terms) for s in scores]) & (sure >= self._need)
-        rows = np.flatnonzero(holds)
-        # Of equals the calmer: fewer warm hours, then fewer pods started.
-        chosen = min(
-            rows.tolist(),
-            key=lambda i: (
-                round(float(cost[i]), 4),
-                settings[i].week is not None,
-                scores[i].started,
-            ),
-            default=None,
-        )
+        kept = np.flatnonzero(holds).tolist()
+        plain = [row for row in kept if settings[row].week is None]
+
+        def cheapest(rows: list[int]) -> int | None:
+            # Of equals the one that starts fewer pods.
+            by = {row: (round(float(cost[row]), 4), scores[row].started) for row in rows}
+            return min(by, key=by.__getitem__, default=None)
+
+        chosen = cheapest(kept)
+        simple = cheapest(plain)
+        if (
+            chosen is not None
+            and simple is not None
+            and cost[chosen] > (1 - SCHEDULE_MUST_SAVE) * cost[simple]
+        ):
+            chosen = simple
         return Found(
             settings=settings,
             scores=scores,
@@ -164,3 +181,8 @@ class Search:
             front=tuple(front),
             knee=front[choose.knee(cost[front], exposure[front])],
         )
+
+
+def _short(setting: Setting) -> bool:
+    """Whether a WarmPool can hold its windows."""
+    return setting.week is None or len(setting.week.windows()) <= MOST_WINDOWS

@@ -113,16 +113,19 @@ class Space:
         return tuple(sorted(found))
 
     def coarse(self) -> list[Setting]:
-        """Windows against retentions, the rest as today; then today itself."""
-        base = self.base
+        """Today's setting, then windows against retentions, the rest as today."""
+        return list(dict.fromkeys([self.current, self.base, *self.grid(self.base)]))
+
+    def grid(self, setting: Setting) -> list[Setting]:
+        """Windows against retentions on a setting's loads, without a schedule."""
+        base = replace(setting, week=None, folds=())
         # A long window makes the same of a retention as a short one, for more pods.
-        grid = [
+        return [
             base.with_knobs(stable_window_s=window, pod_retention_s=float(keep))
             for window in COARSE_WINDOWS_S
             for keep in COARSE_KEEPS_S
             if window <= 60 or not keep or window + keep > 3600
         ]
-        return list(dict.fromkeys([self.current, base, *grid]))
 
     @property
     def base(self) -> Setting:
