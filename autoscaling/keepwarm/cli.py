@@ -13,7 +13,7 @@ from keepwarm.kpa.cli import app as kpa_app
 from keepwarm.local import model_folder, supervisor
 from keepwarm.local.errors import LocalError
 from keepwarm.traces.cli import app as trace_app
-from keepwarm.tuner.cli import tune_command
+from keepwarm.tuner.cli import backtest_command, tune_command
 from keepwarm.warmpool.cli import app as warmpool_app
 from manifest_lint import InputError, Severity
 
@@ -23,6 +23,7 @@ app.add_typer(kpa_app, name="kpa")
 app.add_typer(keys_app, name="keys")
 app.add_typer(warmpool_app, name="warmpool")
 app.command("tune")(tune_command)
+app.command("backtest")(backtest_command)
 
 
 @app.callback()

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,13 +17,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from keepwarm.kpa.config import AutoscalerConfig
 from keepwarm.kpa.errors import InputError
 from keepwarm.kpa.manifest import config_of
-from keepwarm.traces import histogram, latency, report, sources
+from keepwarm.traces import histogram, latency, prometheus, report, sources
 from keepwarm.traces.cli import FillGaps, Form, From, Sort, Start, To, Zone, cut, zone_of
 from keepwarm.traces.errors import TraceError
 from keepwarm.traces.histogram import Distribution, duration_s
+from keepwarm.traces.prometheus import Series
 from keepwarm.traces.statistics import suspicious_silences
+from keepwarm.tuner import backtest, page, patches, slo, terminal
 from keepwarm.tuner import manifest as manifests
-from keepwarm.tuner import page, patches, slo, terminal
 from keepwarm.tuner.errors import TuneError
 from keepwarm.tuner.evaluate import Rules
 from keepwarm.tuner.manifest import Manifest
@@ -34,6 +36,7 @@ from keepwarm.tuner.tune import Options, tune
 from keepwarm.tuner.workload import Measured, Workload, workload
 
 WAKE_DRAWS = 64
+SERVICE_QUANTILES = 401
 NOTHING_KEEPS_IT = 3  # exit status
 
 
@@ -222,6 +225,81 @@ def tune_command(
     sys.exit(0 if plan.recommended is not None else NOTHING_KEEPS_IT)
 
 
+REQUESTS = (
+    "sum(increase(keepwarm_requests_total"
+    '{namespace="NAMESPACE",pod=~"SERVICE-transformer-.*",status!~"4.."}[STEP]))'
+)
+COLD = (
+    "sum(increase(keepwarm_cold_start_wait_seconds_count"
+    '{namespace="NAMESPACE",pod=~"SERVICE-transformer-.*"}[STEP]))'
+)
+PODS = 'count(kube_pod_info{namespace="NAMESPACE",pod=~"SERVICE-COMPONENT-.*"})'
+
+
+def backtest_command(
+    plan: Annotated[Path, typer.Option(help="The plan.json of `keepwarm tune`.")],
+    url: Annotated[str, typer.Option("--prometheus", help="Prometheus' address.")],
+    begin: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%dT%H:%M:%S%z"])],
+    end: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%dT%H:%M:%S%z"])],
+    *,
+    policy: Annotated[
+        str, typer.Option(help="Which of the plan's policies was in force: recommended, current.")
+    ] = "recommended",
+    requests_query: Annotated[
+        str, typer.Option(help="Requests to the predictor in each step, as one series.")
+    ] = REQUESTS,
+    pods_query: Annotated[
+        str, typer.Option(help="Pods that hold a GPU at each moment, as one series.")
+    ] = PODS,
+    cold_query: Annotated[
+        str, typer.Option(help="Requests that met a cold start in each step; empty: not asked.")
+    ] = COLD,
+    step: Annotated[
+        str, typer.Option(help="Of the queries; not under the scrape interval.")
+    ] = "15s",
+    fill_gaps: FillGaps = False,
+    seed: Annotated[int, typer.Option(help="Places the requests inside each step.")] = 0,
+    json_out: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare what a plan predicted with what Prometheus says happened since.
+
+    In the queries NAMESPACE, SERVICE, COMPONENT and STEP are replaced by the plan's and --step.
+    """
+    with told("backtest"):
+        try:
+            document = json.loads(plan.read_bytes())
+            facts = document["facts"]
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise TuneError(f"{plan} is no plan.json of `keepwarm tune` ({error!r}).") from None
+        step_s = duration_s(step)
+
+        def ask(query: str) -> Series:
+            for name, value in (
+                ("NAMESPACE", facts["namespace"] or "default"),
+                ("SERVICE", facts["service"]),
+                ("COMPONENT", facts["component"]),
+                ("STEP", f"{step_s:g}s"),
+            ):
+                query = query.replace(name, value)
+            return prometheus.fetch(
+                url, query, start_s=begin.timestamp(), end_s=end.timestamp(), step_s=step_s
+            )
+
+        found = backtest.back_test(
+            document,
+            ask(requests_query),
+            ask(pods_query),
+            ask(cold_query) if cold_query else None,
+            setting_name=policy,
+            fill_gaps=fill_gaps,
+            seed=seed,
+        )
+    if json_out:
+        typer.echo(json.dumps(found.as_json(), indent=1))
+    else:
+        terminal.show_back_test(found, Console())
+
+
 def _tuned(
     load: Workload,
     space: Space,
@@ -371,6 +449,8 @@ def _facts(
         "start_s": list(load.pods.start_s),
         "slowdown": load.pods.slowdown,
         "timeout_s": load.pods.request_timeout_s,
+        "service_s": np.quantile(service, np.linspace(0, 1, SERVICE_QUANTILES)).tolist(),
+        "wake_s": list(rules.wake_s),
         "wake": waking is not None,
         "told": told,
     }

@@ -72,8 +72,8 @@ def tradeoff(plan: Plan, currency: str, allowed: float | None) -> str:
             axes.axvline(allowed * 100, color=charts.ORANGE, lw=1, ls=":")
             axes.annotate(
                 f"SLO {allowed:.2%}",
-                (allowed * 100, 1.0),
-                (4, -12),
+                (allowed * 100, 0.0),
+                (4, 6),
                 xycoords=("data", "axes fraction"),
                 textcoords="offset points",
                 color=charts.INK,

@@ -4,6 +4,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from keepwarm.tuner.backtest import BackTest
 from keepwarm.tuner.plan import KNOBS, POLICY_KNOBS, Plan, Row
 from keepwarm.tuner.setting import Setting
 
@@ -47,6 +48,32 @@ def show(plan: Plan, console: Console, currency: str) -> None:
     idle = [KNOBS[k.knob] for k in plan.knobs if not k.matters]
     if idle:
         console.print(f"Knobs that do not matter here: {', '.join(idle)}.")
+
+
+def show_back_test(found: BackTest, console: Console) -> None:
+    """Predicted, replayed, measured."""
+    console.print(
+        f"{found.days:.3g} days from {found.begins:%Y-%m-%d %H:%M %Z}: {found.requests:,} requests"
+        f" came, {found.predicted_requests:,.0f} were expected."
+    )
+    table = Table()
+    table.add_column("")
+    for name in ("predicted", "replayed on what came", "measured", "as predicted"):
+        table.add_column(name, justify="right")
+    for row in found.compared:
+        told = {None: "not measured", True: "yes", False: "no"}[row.within]
+        table.add_row(
+            row.name,
+            f"{row.predicted:.4g} ({row.low:.4g} to {row.high:.4g})",
+            f"{row.replayed:.4g}",
+            "" if row.measured is None else f"{row.measured:.4g}",
+            told,
+        )
+    console.print(table)
+    console.print(
+        "Replayed against measured is the model's error; predicted against replayed is that other"
+        " traffic came."
+    )
 
 
 def money(value: float) -> str:

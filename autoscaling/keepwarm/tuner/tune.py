@@ -123,6 +123,7 @@ def tune(
             "block": stage.whole.blocks_name,
             "training_blocks": stage.train.stop,
             "held_out_blocks": stage.whole.blocks - stage.train.stop,
+            "held_out_s": float(stage.whole.edges_s[-1] - stage.whole.edges_s[stage.train.stop]),
             "requests": len(workload.requests),
             "period": period(workload.requests.duration_s),
             "begins": workload.begins.isoformat(),
