@@ -10,7 +10,6 @@ import yaml
 from keepwarm.kpa.config import AutoscalerConfig
 from keepwarm.kpa.manifest import policy_of
 from keepwarm.kpa.model import Policy
-from keepwarm.tuner.errors import TuneError
 
 GPU = re.compile(r"^(nvidia\.com/(gpu|mig-.*)|amd\.com/gpu|gpu\.intel\.com/.*)$")
 MAX_SEQUENCES = re.compile(r"^--max[-_]num[-_]seqs(?:=(\d+))?$")
@@ -35,18 +34,13 @@ class Manifest:
 def read(text: str, config: AutoscalerConfig, component: str = "predictor") -> Manifest:
     """The first InferenceService (or what else has a policy) in a YAML text.
 
-    Raises InputError for one without a policy that Knative takes, TuneError for Standard mode.
+    Raises InputError for one that Knative's autoscaler does not scale or take.
     """
     policy = policy_of(text, config, component=component)
     documents = [d for d in yaml.safe_load_all(text) if isinstance(d, Mapping)]
     kinds = ("InferenceService", "Service", "Revision", "PodAutoscaler")
     document = next(d for d in documents if d.get("kind") in kinds)
     metadata = document.get("metadata") or {}
-    mode = (metadata.get("annotations") or {}).get("serving.kserve.io/deploymentMode")
-    if mode not in {None, "Serverless", "Knative"}:
-        raise TuneError(
-            f"{metadata.get('name')} is in {mode} mode: no Knative autoscaler acts on it."
-        )
     spec = document.get("spec") or {}
     match document.get("kind"):
         case "InferenceService":

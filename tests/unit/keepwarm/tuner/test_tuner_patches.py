@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 import manifest_lint
+from keepwarm.kpa import InputError
 from keepwarm.kpa.annotations import validation_error
 from keepwarm.kpa.config import AutoscalerConfig
 from keepwarm.kpa.manifest import policy_of
@@ -139,5 +140,5 @@ def test_the_manifest_tells_gpus_time_out_and_the_engines_limit():
 
 def test_standard_mode_is_refused():
     text = BASE.read_text().replace("deploymentMode: Knative", "deploymentMode: Standard")
-    with pytest.raises(manifests.TuneError, match="Standard mode"):
+    with pytest.raises(InputError, match="Standard"):
         manifests.read(text, CONFIG)
