@@ -1,5 +1,6 @@
 """`python -m vllm_predictor`: serves a model on V2 REST and gRPC until SIGTERM."""
 
+import gc
 import signal
 import sys
 
@@ -11,6 +12,8 @@ def main() -> None:
     # As PID 1 of a container a process without a handler does not get SIGTERM at all, and the
     # imports below take seconds.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # Imports leave no garbage, and looking for it is a fifth of their time; on again when ready.
+    gc.disable()
     from vllm_predictor.early_process import EarlyProcess
 
     early = EarlyProcess()

@@ -1,6 +1,7 @@
 """The predictor's InferenceService: an engine that starts in the background and then answers."""
 
 import asyncio
+import gc
 import logging
 import threading
 import time
@@ -88,6 +89,9 @@ class PredictorService:
             await self._adapters.preload()
             self._startup.finish(time.monotonic())
             self._engine = engine
+            # vLLM's modules are there to stay: no search for garbage need walk through them.
+            gc.freeze()
+            gc.enable()
             async with self._sleeping(engine):
                 await self._watch(engine)
         finally:

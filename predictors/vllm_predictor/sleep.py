@@ -13,10 +13,13 @@ from typing import Final, Literal, Protocol
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from openinference.errors import Unavailable
+
 logger = logging.getLogger("vllm_predictor.sleep")
 
 Level = Literal[1, 2]
 IDLE_POLLS: Final = 10
+RESTART_RETRY_S: Final = 30.0
 
 ASLEEP = Gauge("keepwarm_engine_asleep", "Sleep level of the engine; 0 is awake.")
 FREED = Gauge("keepwarm_engine_sleep_freed_bytes", "GPU memory that the last sleep gave back.")
@@ -72,7 +75,7 @@ class Sleeper:
     async def held(self) -> AsyncIterator[None]:
         """The engine, awake for as long as this lasts; one wake serves all who wait for it.
 
-        Raises what waking it raises.
+        Raises Unavailable when it cannot be woken.
         """
         self._holders += 1
         try:
@@ -140,7 +143,10 @@ class Sleeper:
                 await self._engine.wake_up(self._level)
             except Exception as error:
                 self.failed = error
-                raise
+                raise Unavailable(
+                    "the engine could not be woken and is started anew",
+                    retry_after_s=RESTART_RETRY_S,
+                ) from error
             finally:
                 self.waking = False
             self._level = None

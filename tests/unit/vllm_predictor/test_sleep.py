@@ -6,6 +6,7 @@ import contextlib
 import pytest
 from starlette.testclient import TestClient
 
+from openinference.errors import Unavailable
 from vllm_predictor import admin
 from vllm_predictor.sleep import Busy, Sleeper
 
@@ -110,7 +111,7 @@ async def test_a_second_sleep_leaves_it_as_it_is(engine, sleeper):
 async def test_a_wake_that_fails_is_raised_and_remembered(engine, sleeper):
     await sleeper.sleep(1, "admin")
     engine.error = RuntimeError("no memory")
-    with pytest.raises(RuntimeError, match="no memory"):
+    with pytest.raises(Unavailable, match="could not be woken"):
         await sleeper.wake()
     assert sleeper.failed is engine.error
 
