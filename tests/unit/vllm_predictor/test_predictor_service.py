@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -19,6 +20,7 @@ from vllm_predictor import service as predictor_service
 from vllm_predictor.service import EngineEnded, PredictorService
 from vllm_predictor.settings import PredictorSettings
 from vllm_predictor.startup import Phase, Startup
+from vllm_predictor.weights import weights_id
 
 REQUEST = GenerationRequest("m", ("Hi",), SamplingParams(), stream=False)
 CONTEXT = RequestContext("abc", traceparent="trace")
@@ -45,6 +47,12 @@ class FakeEngine:
         if on_scheduled:
             on_scheduled(0.25)
         yield Chunk(0, "Hello", 1, 1, FinishReason.EOS)
+
+    async def load_adapter(self, adapter):
+        pass
+
+    async def unload_adapter(self, adapter):
+        pass
 
     def shutdown(self):
         self.shut_down = True
@@ -163,6 +171,30 @@ async def test_a_ready_model_says_so_and_how_long_the_engine_made_it_wait(servic
         "x-keepwarm-weights": metadata.properties["weights_id"],
     }
     assert (await service.model_status("m", None)).state == "ready"
+
+
+async def test_an_adapters_answer_names_the_models_weights_and_its_own(
+    startup, life, engine, model_dir, make_adapter
+):
+    folder = make_adapter("a")
+    settings = PredictorSettings(
+        model_name="m", model_dir=model_dir, adapters_dir=folder.parent, max_adapters=1
+    )
+    service = PredictorService(settings, startup, life)
+    engine.may_load.set()
+    task = asyncio.create_task(service.run())
+    while await startup.entered.get() is not None:
+        pass
+    told = {}
+    for model in ("m", "a"):
+        context = RequestContext("abc")
+        request = replace(REQUEST, model=model)
+        assert [chunk.text async for chunk in service.generate(request, None, context)]
+        told[model] = context.reply.headers["x-keepwarm-weights"]
+    assert told["a"] == f"{told['m']}-{weights_id(folder)}"
+    assert told["a"] == (await service.model_metadata("a", None)).properties["weights_id"]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_a_full_engine_refuses_before_the_first_chunk(startup, life, engine, model_dir):
