@@ -87,7 +87,9 @@ class Flight:
         self._end()
 
     def fail(self, error: ServingError, record: Record | None = None) -> None:
-        """The generation has failed."""
+        """The generation has failed, unless it has ended before."""
+        if self._done:
+            return
         self._error, self.record = error, record
         self._end()
 

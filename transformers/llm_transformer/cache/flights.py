@@ -91,16 +91,17 @@ class Flights:
         try:
             if token is not None:
                 claim, waited = await self._shelf.claim(digest, model, token)
-                leased = claim is Claim.LEAD
                 if isinstance(claim, Record):
+                    leased = False
                     came_by = Cached.COALESCED if waited else Cached.HIT
                     flight.replay(claim, came_by, stream=request.stream)
                     return
-            if leased and token is not None:
-                renewal = asyncio.create_task(self._renew(digest, model, token))
+                # A claim whose answer got lost may have got the lease all the same.
+                if claim is Claim.LEAD:
+                    renewal = asyncio.create_task(self._renew(digest, model, token))
             flight.came_by = Cached.MISS
             kept = await self._generate(flight, digest, request, context)
-            if kept is not None and (leased or renews):
+            if kept is not None:
                 # First, for who waits for the record looks for it under these weights; and each
                 # time, for a Redis that has lost all knows nothing.
                 await self._shelf.weights.tell(model, asyncio.get_running_loop().time())

@@ -6,6 +6,7 @@ not agree.
 """
 
 import asyncio
+from dataclasses import replace
 from typing import Final
 
 from llm_transformer.cache import metrics
@@ -126,6 +127,8 @@ class RedisCache:
             metrics.L2_ERRORS.labels("renew").inc()
 
     async def commit(self, slot: Slot, token: str | None, record: Record) -> None:
+        # Under the weights that made it, whichever have answered since.
+        slot = replace(slot, weights_id=record.weights_id)
         lease, key = self._lease_key(slot), self._record_key(slot)
         packed = record.packed()
         if key is None or len(packed) > self._most:
@@ -168,7 +171,7 @@ class RedisCache:
         except StoreUnavailableError:
             metrics.L2_ERRORS.labels("weights").inc()
             return None
-        return told.decode() if isinstance(told, bytes) else told
+        return told.decode(errors="replace") if isinstance(told, bytes) else told
 
     async def tell_weights(self, model: str, weights_id: str) -> None:
         key = self._weights_key(model)
@@ -189,7 +192,7 @@ class RedisCache:
                 if len(wire) <= ASIDE_BYTES
                 else await asyncio.to_thread(from_wire, wire, most=self._most)
             )
-            record = Record(packed, made_at=0.0)
+            record = _of(slot, Record(packed, made_at=0.0))
         except Broken:
             metrics.L2_ERRORS.labels("broken").inc()
             try:
@@ -212,3 +215,10 @@ class RedisCache:
 
     def _weights_key(self, model: str) -> str:
         return f"{self._prefix}:weights:{model}"
+
+
+def _of(slot: Slot, record: Record) -> Record:
+    """`record`; raises Broken when it is of other weights than its name says."""
+    if record.weights_id != slot.weights_id:
+        raise Broken
+    return record

@@ -8,6 +8,7 @@ import pytest
 import redis
 from prometheus_client import REGISTRY
 
+from llm_transformer.cache.directives import Directives
 from llm_transformer.cache.key import digest_of
 from llm_transformer.cache.redis_cache import RedisCache
 from llm_transformer.cache.shared import Claim, Slot
@@ -223,6 +224,28 @@ async def test_a_leader_that_falls_silent_loses_its_lease_and_may_not_write(
     await other.commit(slot, "other", record)
     assert (await frozen.get(slot)).etag == record.etag
     assert predictor.calls == 0
+
+
+async def test_a_record_is_kept_and_given_under_the_weights_that_made_it(
+    replica, shared_of, redis_server
+):
+    stage, shared = await replica(), await shared_of(redis_server.url)
+    await answer(stage, ask())
+    digest = digest_of(ask(), "acme")
+    record = stage.shelf.look_here(digest, "m", Directives())
+    await shared.commit(Slot(digest, "m", "w2"), None, record)
+    assert await shared.get(Slot(digest, "m", "w2")) is None
+    assert (await shared.get(Slot(digest, "m", "w1"))).weights_id == "w1"
+    (key,) = redis_server.client.keys("*:of:w1")
+    redis_server.client.copy(key, key.removesuffix("w1") + "w2")
+    assert await shared.get(Slot(digest, "m", "w2")) is None
+
+
+async def test_a_weights_id_that_cannot_be_read_costs_no_request(replica, redis_server):
+    await answer(await replica(), ask())
+    (key,) = redis_server.client.keys("*:weights:m")
+    redis.Redis(port=redis_server.port).set(key, b"\xff\x00")
+    assert await outcome(await replica(), ask()) == ("miss", "Hello")
 
 
 async def test_a_lease_lives_as_long_as_the_work(replica, predictor):
