@@ -18,6 +18,11 @@ _RETRY_AFTER: Final[Schema] = {
         "schema": {"type": "integer", "minimum": 0},
     }
 }
+# An API key comes in one of two headers.
+_KEYS: Final[Schema] = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "x-api-key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
 
 
 def document(metadata: ServerMetadata, routes: Iterable[Route]) -> dict[str, Any]:
@@ -34,7 +39,7 @@ def document(metadata: ServerMetadata, routes: Iterable[Route]) -> dict[str, Any
             "version": metadata.version,
         },
         "paths": dict(sorted(paths.items())),
-        "components": {"schemas": SCHEMAS},
+        "components": {"schemas": SCHEMAS, "securitySchemes": _KEYS},
     }
 
 
@@ -54,6 +59,9 @@ def _operation(name: str, path: str, operation: Operation) -> dict[str, Any]:
     }
     if operation.body:
         described["requestBody"] = {"required": True, "content": _content(operation.body)}
+    if HTTPStatus.UNAUTHORIZED in operation.errors:
+        # A server may also answer callers without a key.
+        described["security"] = [*({name: []} for name in _KEYS), {}]
     return described
 
 

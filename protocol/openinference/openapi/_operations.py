@@ -31,8 +31,8 @@ class Operation:
 
 
 _MODEL: Final = (404,)
-_WORK: Final = (400, 404, 408, 413, 415, 429, 500, 503, 504)
-_GENERATE: Final = (404, 408, 413, 415, 422, 424, 429, 500, 503, 504)
+_WORK: Final = (400, 401, 403, 404, 408, 413, 415, 429, 500, 503, 504)
+_GENERATE: Final = (401, 403, 404, 408, 413, 415, 422, 424, 429, 500, 503, 504)
 _TIMEOUT: Final[Schema] = {
     "name": "X-Request-Timeout",
     "in": "header",

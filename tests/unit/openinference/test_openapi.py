@@ -59,6 +59,17 @@ async def test_names_of_operations_are_unique(rest):
     assert len(set(names)) == len(names)
 
 
+async def test_what_generates_takes_a_key_and_nothing_else_does(rest):
+    document = (await rest.get("/openapi.json")).json()
+    schemes = document["components"]["securitySchemes"]
+    work = ("infer", "/generate", "/generate_stream", "completions")
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            named = {name for each in operation.get("security", ()) for name in each}
+            assert named == (set(schemes) if path.endswith(work) else set()), path
+            assert ({"401", "403"} <= set(operation["responses"])) is path.endswith(work)
+
+
 @pytest.fixture
 def api(service):
     app = Starlette()
