@@ -8,12 +8,11 @@ from typing import Any
 import yaml
 
 from keepwarm.kpa.config import AutoscalerConfig
-from keepwarm.kpa.manifest import policy_of
+from keepwarm.kpa.manifest import policy_of, timeout_s_of
 from keepwarm.kpa.model import Policy
 
 GPU = re.compile(r"^(nvidia\.com/(gpu|mig-.*)|amd\.com/gpu|gpu\.intel\.com/.*)$")
 MAX_SEQUENCES = re.compile(r"^--max[-_]num[-_]seqs(?:=(\d+))?$")
-DEFAULT_TIMEOUT_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -44,11 +43,11 @@ def read(text: str, config: AutoscalerConfig, component: str = "predictor") -> M
     spec = document.get("spec") or {}
     match document.get("kind"):
         case "InferenceService":
-            pod, timeout = spec.get(component) or {}, "timeout"
+            pod = spec.get(component) or {}
         case "Service":
-            pod, timeout = (spec.get("template") or {}).get("spec") or {}, "timeoutSeconds"
+            pod = (spec.get("template") or {}).get("spec") or {}
         case _:
-            pod, timeout = spec, "timeoutSeconds"
+            pod = spec
     containers = [*(pod.get("containers") or [])]
     if isinstance(pod.get("model"), Mapping):
         containers.append(pod["model"])
@@ -61,7 +60,7 @@ def read(text: str, config: AutoscalerConfig, component: str = "predictor") -> M
         component=component,
         policy=policy,
         gpus=gpus or None,
-        timeout_s=float(pod.get(timeout) or DEFAULT_TIMEOUT_S),
+        timeout_s=timeout_s_of(text, component=component),
         max_sequences=next((n for c in containers if (n := _max_sequences(c))), None),
     )
 

@@ -30,7 +30,7 @@ def files(
     knobs = annotations(setting.policy, manifest.policy)
     found: dict[str, str] = {}
     if manifest.kind in {"InferenceService", "Service"}:
-        found["patch.yaml"] = _patch_text(manifest, setting.policy, knobs)
+        found["patch.yaml"] = _patch_text(manifest, setting, knobs)
     found["revision.yaml"] = _revision_text(manifest, setting.policy, knobs)
     if setting.week is not None and manifest.kind == "InferenceService":
         found["warmpool.yaml"] = _warm_pool_text(manifest, setting, lead_s, zone, prices)
@@ -87,7 +87,9 @@ def linted(manifest: Manifest, policy: Policy) -> list[str]:
         and d.get("kind") == manifest.kind
         and (d.get("metadata") or {}).get("name") == manifest.name
     ]
-    patch = yaml.safe_load(_patch_text(manifest, policy, annotations(policy, manifest.policy)))
+    patch = yaml.safe_load(
+        _patch_text(manifest, Setting(policy), annotations(policy, manifest.policy))
+    )
     before, after = (_warnings(_yaml(d)) for d in (original, merged(original, patch)))
     return sorted(after - before)
 
@@ -111,7 +113,8 @@ def merged(into: Any, patch: Any) -> Any:
     return found
 
 
-def _patch_text(manifest: Manifest, policy: Policy, knobs: Mapping[str, str]) -> str:
+def _patch_text(manifest: Manifest, setting: Setting, knobs: Mapping[str, str]) -> str:
+    policy = setting.policy
     document = yaml.safe_load_all(manifest.text)
     original = next(
         d for d in document if isinstance(d, Mapping) and d.get("kind") == manifest.kind
@@ -149,9 +152,16 @@ def _patch_text(manifest: Manifest, policy: Policy, knobs: Mapping[str, str]) ->
         spec = {manifest.component: component}
         resource = "inferenceservice"
     place = f" -n {manifest.namespace}" if manifest.namespace else ""
+    sleeping = ""
+    if setting.sleep_after_s is not None:
+        # A merge patch replaces lists, so arguments cannot be added by one.
+        sleeping = (
+            "# The asleep tier is the predictor's own. Give its container these arguments too:\n"
+            f"#   --sleep_mode --sleep_after_s={setting.sleep_after_s:g}\n"
+        )
     head = (
         f"# kubectl patch {resource} {manifest.name}{place} --type merge --patch-file patch.yaml\n"
-        "# Starts a new Revision. To change the running one instead: revision.yaml.\n"
+        "# Starts a new Revision. To change the running one instead: revision.yaml.\n" + sleeping
     )
     body = {
         "apiVersion": original["apiVersion"],

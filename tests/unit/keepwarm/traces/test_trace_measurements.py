@@ -1,6 +1,7 @@
 """Measured times: histograms, samples and quantiles; the latency model of the engine."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -188,3 +189,28 @@ def test_a_trace_without_tokens_cannot_be_timed() -> None:
     zeros = np.zeros(1, dtype=np.int64)
     with pytest.raises(TraceError, match="no token counts"):
         LatencyModel(1, 0, 1, 0).service_s(Trace("t", np.zeros(1), zeros, zeros, 1.0))
+
+
+def test_a_fit_says_how_far_it_was_measured_and_survives_its_file(tmp_path: Path) -> None:
+    run = perf_run(LatencyModel(0.05, 0.0002, 0.011, 0.0004))
+    found = latency.fit(run)
+    seen = latency.others_in_engine(run)
+    assert 1 < found.most_at_once <= round(float(seen.max())) + 1
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps(asdict(found)))
+    assert latency.load(path) == found
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"prefill_s": 1}', '{"speed": 3}'])
+def test_what_is_no_latency_model_is_told(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "model.json"
+    path.write_text(text)
+    with pytest.raises(TraceError, match="no latency model"):
+        latency.load(path)
+
+
+def test_a_latency_model_with_a_negative_time_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps(asdict(LatencyModel(-0.05, 0.0002, 0.011, 0.0004))))
+    with pytest.raises(TraceError, match="0 or more"):
+        latency.load(path)

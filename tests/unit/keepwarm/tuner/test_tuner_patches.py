@@ -109,6 +109,12 @@ def test_without_a_schedule_there_is_no_warm_pool(manifest):
     assert set(files(manifest, Setting(manifest.policy))) == {"patch.yaml", "revision.yaml"}
 
 
+def test_the_asleep_tier_names_the_predictors_arguments(manifest):
+    text = files(manifest, replace(tuned(manifest), sleep_after_s=60.0))["patch.yaml"]
+    assert "--sleep_mode --sleep_after_s=60" in text
+    assert "sleep" not in files(manifest, tuned(manifest))["patch.yaml"]
+
+
 def test_a_knative_service_is_patched_in_its_template():
     text = """
 apiVersion: serving.knative.dev/v1
