@@ -13,7 +13,7 @@ from kserve.model_server import ModelServer, app, parser
 
 from openinference.server import app as server_app
 from openinference.server import lifecycle
-from vllm_predictor import baked, engine_events
+from vllm_predictor import baked, engine_events, preflight
 from vllm_predictor.early_process import EarlyProcess
 from vllm_predictor.service import EngineEnded, PredictorService
 from vllm_predictor.settings import PredictorSettings
@@ -88,8 +88,12 @@ def main(early: EarlyProcess | None = None) -> None:
     """
     startup = Startup(process_began())
     settings = PredictorSettings.from_args(sys.argv[1:], parents=[parser])
-    if not (settings.model_dir / "config.json").exists():
-        sys.exit(f"--model_dir: {settings.model_dir} is not a HuggingFace folder (no config.json)")
+    try:
+        # A GPU's memory is asked for by the engine; the host's bounds what a CPU can serve.
+        on_gpu = Path("/dev/nvidiactl").exists()
+        preflight.check(settings, None if on_gpu else preflight.host_memory_bytes())
+    except preflight.UnusableModel as unusable:
+        sys.exit(f"--model_dir: {unusable}")
     with tempfile.TemporaryDirectory(prefix="keepwarm-") as folder:
         try:
             settings = with_baked(settings, Path(folder))
