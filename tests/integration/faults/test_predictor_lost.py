@@ -193,7 +193,8 @@ async def test_a_connection_that_is_half_open_is_given_up_and_made_anew(
     frozen, alive = start_predictor(), start_predictor()
     async with _swallower(alive.grpc) as proxy:
         clients = [
-            client_of(start_transformer(target))
+            # Not the watch over a silent stream: the connection itself is found dead.
+            client_of(start_transformer(target, "--stream_stall_s=600"))
             for target in (frozen.target, f"127.0.0.1:{proxy.port}")
         ]
 
