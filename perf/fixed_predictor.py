@@ -115,8 +115,10 @@ def main() -> None:
     from vllm_predictor import server
 
     with TemporaryDirectory() as folder:
-        # The weights id is that of the folder's files.
-        (Path(folder) / "config.json").write_text(json.dumps({"weights": own.weights}))
+        # A model as far as the server looks; the weights id is that of the folder's files.
+        config = {"architectures": ["FixedEngine"], "weights": own.weights}
+        (Path(folder) / "config.json").write_text(json.dumps(config))
+        (Path(folder) / "model.bin").touch()
         sys.argv[1:] = [f"--model_dir={folder}", f"--max_num_seqs={own.slots}", *rest]
         gc.freeze()
         server.main()

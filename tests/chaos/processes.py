@@ -13,6 +13,8 @@ import httpx
 
 MODEL = "model"
 START_S = 90.0
+# Characters of a log that tell why a process has ended.
+LOG_TAIL = 2000
 PERF = Path(__file__).parents[2] / "perf"
 # Requests are given up after this; leases of a transformer that died end a little later.
 LONGEST_S = 10.0
@@ -46,8 +48,8 @@ class Process:
                 assert self._process is not None
                 if self._process.poll() is not None:
                     raise RuntimeError(
-                        f"{self._command} ended with status {self._process.returncode};"
-                        f" see {self._log.name}"
+                        f"{self._command} ended with status {self._process.returncode}:"
+                        f" {Path(self._log.name).read_text()[-LOG_TAIL:]}"
                     )
                 await asyncio.sleep(0.05)
 
