@@ -49,9 +49,12 @@ class Process:
                 if self._process.poll() is not None:
                     raise RuntimeError(
                         f"{self._command} ended with status {self._process.returncode}:"
-                        f" {Path(self._log.name).read_text()[-LOG_TAIL:]}"
+                        f" {self._last_words()}"
                     )
                 await asyncio.sleep(0.05)
+
+    def _last_words(self) -> str:
+        return Path(self._log.name).read_text()[-LOG_TAIL:]
 
     async def answers(self) -> bool:
         """Whether it works."""

@@ -1,4 +1,4 @@
-"""perf/fixed_predictor.py stands behind many tests: it must start whatever the server asks of it."""
+"""perf/fixed_predictor.py stands behind many tests: it starts whatever the server asks for."""
 
 import signal
 import subprocess
