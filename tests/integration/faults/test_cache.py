@@ -1,7 +1,9 @@
 """Two transformers, one Redis, one predictor: one generation for all, whoever dies meanwhile."""
 
 import asyncio
+import json
 import os
+import resource
 import signal
 from collections import Counter
 from collections.abc import Callable
@@ -10,12 +12,13 @@ import pytest
 from fixed_predictor import answer
 
 from .requests import Client
-from .servers import Server
+from .servers import MODEL, Server
 
 # What is asked for here is sampled; these callers do not mind whose sample they get.
 KEPT = {"cache-control": "sampled"}
 TOKENS = 20
 LEASE_S = 3.0
+OPEN_FILES = 4096
 PATIENT = ("--redis_timeout_s=5",)
 
 StartPredictor = Callable[..., Server]
@@ -63,23 +66,45 @@ async def _until(condition, what):
             await asyncio.sleep(0.02)
 
 
+async def _read(reader: asyncio.StreamReader) -> tuple[str, str]:
+    """X-Cache and the text of an answer, which must be a 200."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    headers = dict(line.split(": ", 1) for line in head.split("\r\n")[1:-2])
+    body = json.loads(await reader.readexactly(int(headers["content-length"])))
+    assert head.startswith("HTTP/1.1 200 "), (head, body)
+    return headers["x-cache"], body["text_output"]
+
+
 async def test_a_thousand_at_once_at_two_replicas_reach_the_engine_once(
     start_predictor: StartPredictor, start_replica, client_of: ClientOf
 ):
-    predictor = start_predictor("--prefill_ms=1500")
-    clients = [client_of(start_replica(predictor)) for _ in range(2)]
-    await clients[0].ask("generate", "wake up", 1)
+    # A thousand connections, of whose ends the transformers have half each.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < OPEN_FILES:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(OPEN_FILES, hard), hard))
+    predictor = start_predictor("--prefill_ms=3000")
+    replicas = [start_replica(predictor) for _ in range(2)]
+    await client_of(replicas[0]).ask("generate", "wake up", 1)
     engine = Engine(predictor)
-    answers = await asyncio.gather(
-        *(
-            clients[number % 2].ask("generate", "everybody's question", TOKENS, KEPT)
-            for number in range(1000)
-        )
-    )
-    assert {each.status for each in answers} == {200}
-    assert {each.text for each in answers} == {answer("everybody's question", TOKENS)}
+    body = json.dumps({"text_input": "everybody's question", "parameters": {"max_tokens": TOKENS}})
+    request = (
+        f"POST /v2/models/{MODEL}/generate HTTP/1.1\r\nhost: x\r\ncache-control: sampled\r\n"
+        f"content-length: {len(body)}\r\n\r\n{body}"
+    ).encode()
+    # Connected before, so that they come at once.
+    connections = [
+        await asyncio.open_connection("127.0.0.1", replicas[number % 2].http)
+        for number in range(1000)
+    ]
+    for _, writer in connections:
+        writer.write(request)
+    async with asyncio.timeout(120):
+        answers = await asyncio.gather(*(_read(reader) for reader, _ in connections))
+    for _, writer in connections:
+        writer.close()
+    assert {text for _, text in answers} == {answer("everybody's question", TOKENS)}
     assert engine.sequences == {"finished": 1}
-    told = Counter(each.headers["x-cache"] for each in answers)
+    told = Counter(told for told, _ in answers)
     assert told["miss"] == 1
     assert told["coalesced"] > 100
 
