@@ -12,8 +12,6 @@ import typer
 
 from keepwarm.kpa.config import AutoscalerConfig
 from keepwarm.kpa.errors import InputError
-from keepwarm.kpa.fast import compile_first
-from keepwarm.kpa.fast_core import FAST
 from keepwarm.kpa.manifest import config_of, policy_of, timeout_s_of
 from keepwarm.kpa.model import Pods, Requests, Result, Verdict
 from keepwarm.kpa.simulate import simulate as run_policies
@@ -24,10 +22,6 @@ from keepwarm.traces.errors import TraceError
 from keepwarm.traces.histogram import duration_s
 
 app = typer.Typer(no_args_is_help=True, help="The twin of Knative's autoscaler.")
-
-
-def _aside(sentence: str) -> None:
-    typer.echo(f"keepwarm kpa: {sentence}", err=True)
 
 
 @contextmanager
@@ -45,6 +39,8 @@ def verify(
     folder: Annotated[Path, typer.Argument(help="Recordings: *.json or *.json.gz.")],
 ) -> None:
     """Replay recordings of Knative's autoscaler through both engines; tell what differs."""
+    from keepwarm.kpa.fast_core import FAST
+
     compared = matched = 0
     with told("verify"):
         for tally in verify_folder(folder, [REFERENCE, FAST]):
@@ -98,7 +94,6 @@ def simulate(
             request_timeout_s=timeout_s,
             termination_grace_s=timeout_s,
         )
-        compile_first(_aside)
         result = next(run_policies([policy], requests, pods))
     typer.echo(json.dumps(as_dict(result)) if as_json else report(result))
 

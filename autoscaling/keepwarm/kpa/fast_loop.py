@@ -7,7 +7,7 @@ more are jumped over, exactly.
 
 from typing import Any
 
-from keepwarm.kpa.fast_decider import NOT_PANICKING, accept, scale
+from keepwarm.kpa.fast_decider import accept, scale
 from keepwarm.kpa.fast_jit import jit
 from keepwarm.kpa.fast_memory import (
     BEATS,
@@ -41,12 +41,11 @@ from keepwarm.kpa.fast_revision import (
     reconcile,
     woken,
 )
+from keepwarm.kpa.fast_skip import jump, settled
 from keepwarm.kpa.fast_windows import window_record
 from keepwarm.kpa.model import MICROSECONDS
 from keepwarm.kpa.reference import TICK_US, Due
-from keepwarm.kpa.windows import DELAY_SLOT_S
 
-ZERO_SUM = 4e-7  # what is below this is 0 after rounding to 6 digits, whatever it is divided by
 CUT, SCRAPE, REPORT, TICK = int(Due.CUT), int(Due.SCRAPE), int(Due.REPORT), int(Due.TICK)
 
 
@@ -149,55 +148,6 @@ def _first_to_expire(m: Memory) -> int:
 
 
 @jit
-def _settled(m: Memory, now_us: int) -> bool:
-    """Whether scrapes and ticks alone can change nothing any more, asked after a tick.
-
-    No report will come but zeros, and the tick's answer is the one to every following tick: the
-    windows hold nothing that shows, panic is over, the delay window holds this answer only.
-    """
-    loop, s = m.loop, m.scaler
-    state = s.state
-    if not loop.created or loop.entry or loop.direct or s.stable.filled or s.panic.filled:
-        return False
-    if not state.valid:  # no data: a tick does nothing until there is some
-        return bool(loop.ready == 0 and s.spec.scraped)
-    same = (
-        state.stable == 0.0
-        and state.panic == 0.0
-        and state.panic_since_us == NOT_PANICKING
-        and abs(s.stable.total) < ZERO_SUM
-        and abs(s.panic.total) < ZERO_SUM
-        and state.wanted == state.answer
-        and s.delay.count <= 1
-        and state.ready == loop.ready
-    )
-    if not same or loop.ready == 0 or not s.spec.scraped:
-        return bool(same)
-    # Idle pods write a zero every second: the latest must be in, or the next one starts anew.
-    latest = (now_us - (now_us - loop.scrape_us) % MICROSECONDS) // MICROSECONDS
-    return bool(s.stable.last_write == latest and s.panic.last_write == latest)
-
-
-@jit
-def _jump(m: Memory, for_us: int) -> None:
-    """Over scrapes and ticks that change nothing, from the next beat on: what they leave behind."""
-    loop, s = m.loop, m.scaler
-    loop.ticks += for_us // TICK_US
-    loop.base_us += for_us
-    loop.beat_us += for_us
-    last_us = loop.beat_us - 1
-    if loop.ready and s.spec.scraped:
-        second = (last_us - (last_us - loop.scrape_us) % MICROSECONDS) // MICROSECONDS
-        s.stable.last_write = second
-        s.stable.silent_s = 0
-        s.panic.last_write = second
-        s.panic.silent_s = 0
-    if s.delay.count and s.state.valid:
-        tick_us = last_us - (last_us - loop.create_us) % TICK_US
-        s.delay_slots[s.delay.head] = tick_us // MICROSECONDS // DELAY_SLOT_S
-
-
-@jit
 def _ending(m: Memory) -> int:
     return int(m.endings[0].time_us) if m.loop.running else IDLE
 
@@ -248,8 +198,8 @@ def _beat_until(m: Memory, stop_us: int) -> bool:
             loop.base_us += TICK_US
         loop.beat_us = loop.base_us + m.beats[0, loop.beat]
         jump_us = (stop_us - loop.beat_us) // TICK_US * TICK_US
-        if kind == TICK and not told and jump_us > 0 and _settled(m, now_us):
-            _jump(m, jump_us)
+        if kind == TICK and not told and jump_us > 0 and settled(m, now_us):
+            jump(m, jump_us)
     return told
 
 

@@ -6,7 +6,16 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keepwarm.kpa import InputError, MinScaleSchedule, Phases, Pods, Policy, Requests, fast_jit
+from keepwarm.kpa import (
+    InputError,
+    MinScaleSchedule,
+    Phases,
+    Pods,
+    Policy,
+    Requests,
+    fast,
+    fast_jit,
+)
 from keepwarm.kpa.decider import Decider, DeciderSpec
 from keepwarm.kpa.fast import FastLog
 from keepwarm.kpa.fast_core import FastDecider
@@ -191,6 +200,19 @@ def test_without_a_home_that_can_be_written_compiled_code_goes_to_a_temporary_fo
     assert fast_jit.cache_folder().name.endswith(f"-{os.getuid()}")
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "chosen"))
     assert fast_jit.cache_folder().parent == tmp_path / "chosen"
+
+
+def test_compiling_is_told_with_what_it_took_and_only_when_it_was_needed(tmp_path, monkeypatch):
+    monkeypatch.setattr(fast, "FOLDER", tmp_path)
+    told = []
+    fast.compile_first(told.append)
+    assert told[0] == "compiling the fast engine, once for this version ..."
+    assert told[1].startswith("compiled in ")
+    assert told[1].endswith(f" s, kept in {tmp_path}")
+    (tmp_path / "kpa").mkdir()
+    (tmp_path / "kpa/fast_loop.run-201.py311.nbi").touch()
+    fast.compile_first(told.append)
+    assert len(told) == 2
 
 
 def test_changed_sources_have_another_folder(tmp_path, monkeypatch):
