@@ -160,3 +160,13 @@ def chat(measured: Callable[..., None]) -> Iterator[Chat]:
     with served(rendered("cpu-demo"), NAMESPACE) as chat:
         measured("apply to InferenceService Ready", time.monotonic() - began)
         yield chat
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options of `make e2e ARGS=...`."""
+    parser.addoption(
+        "--twin-seconds",
+        type=int,
+        default=170,
+        help="how long test_kpa_twin.py replays requests; from 300 on with more services",
+    )
