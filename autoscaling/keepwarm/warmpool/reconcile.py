@@ -91,8 +91,14 @@ def _keep(world: World, spec: Spec, now: datetime) -> Step:
         kept |= {"nextChange": replicas and _next(replicas)}
     times = [change.at for change in (anything, replicas) if change]
     times += [asked.again] if asked.again else []
+    again = min(times, default=None)
+    told = world.error in {None, pool.status.get("lastError")}
+    if moves and not used_up and told and spec.on_conflict == "Report":
+        # Replicas before words: when many windows open at once, all of them are set first. What
+        # was done is told when it has been seen.
+        return Step(None, moves, (), again)
     body = status(pool, verdict, now, kept=kept)
-    return _step(pool, body, (*used_up, *moves), min(times, default=None))
+    return _step(pool, body, (*used_up, *moves), again)
 
 
 def _step(
