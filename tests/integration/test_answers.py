@@ -24,6 +24,9 @@ LONG = (
     "forms of life need it. When water is cooled below zero degrees it"
 )
 TOKENS = 24
+# So that the engine answers, and not what it said before.
+NO_STORE = {"Cache-Control": "no-store"}
+METADATA = (("cache-control", "no-store"),)
 
 
 @pytest.fixture(scope="session")
@@ -55,6 +58,7 @@ def infer(stack: Stack, prompt: str) -> str:
             "inputs": [{"name": "text_input", "shape": [1], "datatype": "BYTES", "data": [prompt]}],
             "parameters": {"max_tokens": TOKENS, "temperature": 0},
         },
+        headers=NO_STORE,
         timeout=60,
     )
     assert answer.status_code == 200, answer.text
@@ -63,7 +67,9 @@ def infer(stack: Stack, prompt: str) -> str:
 
 def infer_grpc(stack: Stack, prompt: str) -> str:
     with grpc.insecure_channel(f"127.0.0.1:{stack.grpc}") as channel:
-        answer = GRPCInferenceServiceStub(channel).ModelInfer(grpc_request(prompt), timeout=60)
+        answer = GRPCInferenceServiceStub(channel).ModelInfer(
+            grpc_request(prompt), metadata=METADATA, timeout=60
+        )
     (chunk,) = text_tensors.chunks(v2_grpc.decode_response(answer))
     return chunk.text
 
@@ -72,7 +78,7 @@ def stream_grpc(stack: Stack, prompt: str) -> str:
     with grpc.insecure_channel(f"127.0.0.1:{stack.grpc}") as channel:
         answers = list(
             GRPCInferenceServiceStub(channel).ModelStreamInfer(
-                iter([grpc_request(prompt)]), timeout=60
+                iter([grpc_request(prompt)]), metadata=METADATA, timeout=60
             )
         )
     assert len(answers) > 5
@@ -98,6 +104,7 @@ def generate(stack: Stack, prompt: str) -> str:
     answer = httpx.post(
         f"{stack.url}/v2/models/{MODEL}/generate",
         json={"text_input": prompt, "parameters": {"max_tokens": TOKENS, "temperature": 0}},
+        headers=NO_STORE,
         timeout=60,
     )
     return answer.json()["text_output"]
@@ -106,7 +113,7 @@ def generate(stack: Stack, prompt: str) -> str:
 def generate_stream(stack: Stack, prompt: str) -> str:
     body = {"text_input": prompt, "parameters": {"max_tokens": TOKENS, "temperature": 0}}
     url = f"{stack.url}/v2/models/{MODEL}/generate_stream"
-    with httpx.stream("POST", url, json=body, timeout=60) as answer:
+    with httpx.stream("POST", url, json=body, headers=NO_STORE, timeout=60) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         events = [json.loads(line[6:]) for line in answer.iter_lines() if line]
     assert len(events) > 5
@@ -116,7 +123,9 @@ def generate_stream(stack: Stack, prompt: str) -> str:
 
 def completions(stack: Stack, prompt: str) -> str:
     body = {"model": MODEL, "prompt": prompt, "max_tokens": TOKENS, "temperature": 0}
-    answer = httpx.post(f"{stack.url}/openai/v1/completions", json=body, timeout=60)
+    answer = httpx.post(
+        f"{stack.url}/openai/v1/completions", json=body, headers=NO_STORE, timeout=60
+    )
     return answer.json()["choices"][0]["text"]
 
 
@@ -146,6 +155,7 @@ def test_chat_uses_the_models_own_template_on_v2_and_openai_alike(stack: Stack) 
     openai = httpx.post(
         f"{stack.url}/openai/v1/chat/completions",
         json={"model": MODEL, "messages": messages, "temperature": 0},
+        headers=NO_STORE,
         timeout=60,
     ).json()
     v2 = httpx.post(
@@ -170,6 +180,7 @@ def test_chat_uses_the_models_own_template_on_v2_and_openai_alike(stack: Stack) 
             ],
             "parameters": {"max_tokens": 32, "temperature": 0},
         },
+        headers=NO_STORE,
         timeout=60,
     ).json()
     text, reason, num_input, num_output = (output["data"][0] for output in v2["outputs"])
@@ -191,7 +202,9 @@ def test_several_prompts_and_choices_come_back_in_order(stack: Stack) -> None:
         "max_tokens": 4,
         "temperature": 0,
     }
-    whole = httpx.post(f"{stack.url}/openai/v1/completions", json=body, timeout=60).json()
+    whole = httpx.post(
+        f"{stack.url}/openai/v1/completions", json=body, headers=NO_STORE, timeout=60
+    ).json()
     texts = [choice["text"] for choice in whole["choices"]]
     assert [choice["index"] for choice in whole["choices"]] == [0, 1, 2, 3]
     assert texts[0] == texts[1]
@@ -200,7 +213,9 @@ def test_several_prompts_and_choices_come_back_in_order(stack: Stack) -> None:
     assert texts[2] != texts[0]
     pieces = [""] * 4
     url = f"{stack.url}/openai/v1/completions"
-    with httpx.stream("POST", url, json={**body, "stream": True}, timeout=60) as answer:
+    with httpx.stream(
+        "POST", url, json={**body, "stream": True}, headers=NO_STORE, timeout=60
+    ) as answer:
         for line in answer.iter_lines():
             if line and line != "data: [DONE]":
                 (choice,) = json.loads(line[6:])["choices"]
@@ -215,6 +230,7 @@ def test_a_stop_sequence_ends_the_text_before_it_and_says_so(stack: Stack) -> No
             "text_input": SHORT,
             "parameters": {"max_tokens": 24, "temperature": 0, "stop": ["."], "details": True},
         },
+        headers=NO_STORE,
         timeout=60,
     ).json()
     assert answer["text_output"] == " Paris"
@@ -227,6 +243,7 @@ def test_a_seed_makes_sampling_repeatable(stack: Stack) -> None:
         return httpx.post(
             f"{stack.url}/v2/models/{MODEL}/generate",
             json={"text_input": "Once upon a time", "parameters": parameters},
+            headers=NO_STORE,
             timeout=60,
         ).json()["text_output"]
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from .conftest import MODEL, Stack
-from .test_answers import SHORT
+from .test_answers import NO_STORE, SHORT
 
 COLOUR = {
     "type": "object",
@@ -28,7 +28,7 @@ def ask(stack: Stack) -> Callable[..., httpx.Response]:
         else:
             body["messages"] = [{"role": "user", "content": "Name a colour as JSON."}]
         url = f"{stack.url}/openai/v1/{route}"
-        return httpx.post(url, json=body | members, timeout=120)
+        return httpx.post(url, json=body | members, headers=NO_STORE, timeout=120)
 
     return post
 
@@ -100,6 +100,7 @@ def test_v2_and_generate_tell_the_same_tokens(
     details = httpx.post(
         f"{stack.url}/v2/models/{MODEL}/generate",
         json={"text_input": SHORT, "parameters": {**parameters, "details": True}},
+        headers=NO_STORE,
         timeout=60,
     ).json()["details"]
     assert [token["text"] for token in details["logprobs"]] == expected
@@ -110,6 +111,7 @@ def test_v2_and_generate_tell_the_same_tokens(
             "parameters": {**parameters, "logprobs": 2},
             "outputs": [{"name": "logprobs"}],
         },
+        headers=NO_STORE,
         timeout=60,
     ).json()["outputs"]
     tokens = json.loads(output["data"][0])

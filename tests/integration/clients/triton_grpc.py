@@ -21,7 +21,10 @@ whole = client.infer(model, [tensor], request_id="a1", parameters=parameters)
 assert whole.get_response().id == "a1"
 
 answers: queue.Queue = queue.Queue()
-client.start_stream(lambda result, error: answers.put((result, error)))
+# A kept answer would come in one piece.
+client.start_stream(
+    lambda result, error: answers.put((result, error)), headers={"cache-control": "no-store"}
+)
 # An error first: it must not end the stream.
 client.async_stream_infer(model, [tensor], parameters={"temprature": 1})
 _, error = answers.get(timeout=60)
