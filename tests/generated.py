@@ -5,6 +5,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import metrics_reference
+
 from keepwarm.warmpool.settings import ControllerSettings
 from llm_transformer.limits import plans
 from llm_transformer.settings import TransformerSettings
@@ -19,6 +21,7 @@ STUBS = tuple(
 )
 SETTINGS = "docs/settings.md"
 LINT = "docs/lint.md"
+METRICS = "docs/metrics.md"
 PLANS = "docs/plans.schema.json"
 
 
@@ -50,6 +53,7 @@ def write(out: Path) -> None:
     (out / "docs").mkdir(parents=True, exist_ok=True)
     (out / SETTINGS).write_text(settings_page())
     (out / LINT).write_text(reference.page())
+    (out / METRICS).write_text(metrics_reference.page())
     (out / PLANS).write_text(json.dumps(plans.schema(), indent=2) + "\n")
 
 
@@ -61,7 +65,7 @@ def main() -> int:
         write(Path(folder))
         stale = [
             name
-            for name in (*STUBS, SETTINGS, LINT, PLANS)
+            for name in (*STUBS, SETTINGS, LINT, METRICS, PLANS)
             if (REPOSITORY / name).read_text() != (Path(folder) / name).read_text()
         ]
     if stale:

@@ -6,6 +6,7 @@ from llm_transformer.auth import Authenticator
 from llm_transformer.cache.stage import CachedForward
 from llm_transformer.forward import Forward
 from llm_transformer.limits.stage import LimitStage
+from llm_transformer.measured import counted, measured
 from llm_transformer.settings import TransformerSettings
 from openinference import text_tensors
 from openinference.context import RequestContext
@@ -69,7 +70,9 @@ class TransformerService:
             return None
         identity = self._auth.identify(context, request.model)
         check_model(self.models, request.model, version)
-        return self._forward.kept(request, identity.stamped(context))
+        context = identity.stamped(context)
+        chunks = self._forward.kept(request, context)
+        return None if chunks is None else counted(chunks, request, context)
 
     def generate(
         self, request: GenerationRequest, version: str | None, context: RequestContext
@@ -77,6 +80,9 @@ class TransformerService:
         identity = self._auth.identify(context, request.model)
         check_model(self.models, request.model, version)
         context = identity.stamped(context)
-        if self._limits is None:
-            return self._forward.generate(request, context)
-        return self._limits.generate(request, context, identity)
+        chunks = (
+            self._forward.generate(request, context)
+            if self._limits is None
+            else self._limits.generate(request, context, identity)
+        )
+        return measured(chunks, request, context)

@@ -1,0 +1,140 @@
+"""What callers get, measured where the stages begin: answers by plan, time to first token, tokens.
+
+Every label has a handful of values: plans are the operator's, routes and statuses ours.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Final
+
+from prometheus_client import Counter, Histogram
+
+from openinference.context import Cached, RequestContext
+from openinference.errors import ServingError
+from openinference.generation import Chunk, GenerationRequest
+
+GENERATIONS: Final = Counter(
+    "keepwarm_generations",
+    "Generations asked for with a valid key, by route, plan and HTTP status (or cancelled), "
+    "whatever the protocol. A stream that breaks has its error's status.",
+    ["route", "plan", "status"],
+)
+# The bounds of vLLM's histogram of the same name, as far as callers can tell them apart.
+FIRST_TOKEN_SECONDS: Final = Histogram(
+    "keepwarm_time_to_first_token_seconds",
+    "Seconds until a stream's first token, waits for limits, queue and cold start included, by "
+    "what the cache did (hit, coalesced, miss, bypass, off).",
+    ["plan", "cache"],
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1, 2, 5, 10, 20, 40, 80, 160, 300),
+)
+INTER_TOKEN_SECONDS: Final = Histogram(
+    "keepwarm_inter_token_latency_seconds",
+    "Seconds between two tokens of a sequence, of streams that are not replayed from the cache.",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5, 5, 10),
+)
+PROMPT_TOKENS: Final = Counter(
+    "keepwarm_prompt_tokens", "Prompt tokens of answers, kept ones included.", ["plan"]
+)
+GENERATION_TOKENS: Final = Counter(
+    "keepwarm_generation_tokens",
+    "Tokens handed to callers, kept ones and those of broken answers included.",
+    ["plan"],
+)
+ENGINE_QUEUE_SECONDS: Final = Histogram(
+    "keepwarm_engine_queue_seconds",
+    "Seconds that answered requests waited in the engine's own queue, as the predictor tells.",
+    buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60),
+)
+
+
+async def measured(
+    chunks: AsyncGenerator[Chunk, None], request: GenerationRequest, context: RequestContext
+) -> AsyncGenerator[Chunk, None]:
+    """`chunks`, counted and timed."""
+    loop = asyncio.get_running_loop()
+    tally = _Tally(request, context, loop.time())
+    status = "500"
+    try:
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                tally.add(chunk, loop.time())
+                yield chunk
+        status = "200"
+    except ServingError as error:
+        status = str(error.http_status)
+        raise
+    except (asyncio.CancelledError, GeneratorExit):
+        # The edge ends a generation at its deadline, and tells the caller so.
+        late = context.deadline is not None and loop.time() >= context.deadline
+        status = "504" if late else "cancelled"
+        raise
+    finally:
+        tally.end(status)
+
+
+async def counted(
+    chunks: AsyncGenerator[Chunk, None], request: GenerationRequest, context: RequestContext
+) -> AsyncGenerator[Chunk, None]:
+    """The chunks of an answer that is there; what ends in an error is asked for once more."""
+    tally = _Tally(request, context, 0)
+    async for chunk in chunks:
+        tally.add_unary(chunk)
+        yield chunk
+    tally.end("200")
+
+
+class _Tally:
+    """The counts of one request."""
+
+    __slots__ = (
+        "_answered",
+        "_began",
+        "_context",
+        "_is_stream",
+        "_n",
+        "_plan",
+        "_prompts",
+        "_said",
+        "_seen",
+    )
+
+    def __init__(self, request: GenerationRequest, context: RequestContext, began: float) -> None:
+        self._is_stream = request.stream
+        self._n = request.sampling.n
+        self._context = context
+        self._plan = context.plan or "none"
+        self._began = began
+        self._answered = False
+        # By sequence: when its latest chunk came, and how many tokens it had; prompts by number.
+        self._seen: dict[int, float] = {}
+        self._said: dict[int, int] = {}
+        self._prompts: dict[int, int] = {}
+
+    def add(self, chunk: Chunk, now: float) -> None:
+        """Counts a chunk that came at `now`."""
+        self.add_unary(chunk)
+        if not self._is_stream:
+            return
+        cached = self._context.reply.cached
+        if not self._answered:
+            self._answered = True
+            FIRST_TOKEN_SECONDS.labels(self._plan, cached or "off").observe(now - self._began)
+        elif cached is not Cached.HIT and chunk.index in self._seen:
+            INTER_TOKEN_SECONDS.observe(now - self._seen[chunk.index])
+        self._seen[chunk.index] = now
+
+    def add_unary(self, chunk: Chunk) -> None:
+        """Counts a chunk's tokens."""
+        self._said[chunk.index] = chunk.num_output_tokens
+        self._prompts[chunk.index // self._n] = chunk.num_input_tokens
+
+    def end(self, status: str) -> None:
+        """Adds what has been counted to the metrics."""
+        GENERATIONS.labels(self._context.caller.route, self._plan, status).inc()
+        if self._said:
+            PROMPT_TOKENS.labels(self._plan).inc(sum(self._prompts.values()))
+            GENERATION_TOKENS.labels(self._plan).inc(sum(self._said.values()))
+        queued_s = self._context.reply.queued_s
+        if queued_s is not None:
+            ENGINE_QUEUE_SECONDS.observe(queued_s)
