@@ -9,7 +9,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -17,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from keepwarm.kpa.config import AutoscalerConfig
 from keepwarm.kpa.errors import InputError
 from keepwarm.kpa.manifest import config_of
-from keepwarm.traces import histogram, latency, prometheus, report, sources
+from keepwarm.traces import histogram, latency, prometheus, sources
 from keepwarm.traces.cli import FillGaps, Form, From, Sort, Start, To, Zone, cut, zone_of
 from keepwarm.traces.errors import TraceError
 from keepwarm.traces.histogram import Distribution, duration_s
@@ -27,6 +26,7 @@ from keepwarm.tuner import backtest, page, patches, slo, terminal
 from keepwarm.tuner import manifest as manifests
 from keepwarm.tuner.errors import TuneError
 from keepwarm.tuner.evaluate import Rules
+from keepwarm.tuner.facts import doubts_of, told_facts
 from keepwarm.tuner.manifest import Manifest
 from keepwarm.tuner.plan import Plan, as_json
 from keepwarm.tuner.prices import NODE_LINGER_S, Prices
@@ -36,7 +36,6 @@ from keepwarm.tuner.tune import Options, tune
 from keepwarm.tuner.workload import Measured, Workload, workload
 
 WAKE_DRAWS = 64
-SERVICE_QUANTILES = 401
 NOTHING_KEEPS_IT = 3  # exit status
 
 
@@ -190,7 +189,7 @@ def tune_command(
             ),
         )
         _writable(out)
-        facts = _facts(manifest, load, measured, rules, space, time_zone, waking)
+        facts = told_facts(manifest, load, measured, rules, space, time_zone, waking)
         plan = _tuned(
             load,
             space,
@@ -199,7 +198,11 @@ def tune_command(
             out / "evaluations.jsonl",
             facts,
         )
-        doubts = (*log.warnings, *suspicious_silences(log, zone), *_doubts(manifest, measured))
+        doubts = (
+            *log.warnings,
+            *suspicious_silences(log, zone),
+            *doubts_of(manifest, measured, prices),
+        )
         plan = replace(plan, warnings=(*plan.warnings, *doubts))
         files = (
             {}
@@ -377,80 +380,3 @@ def _writable(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TuneError(f"--out {out} cannot be made: {error.strerror}.") from None
-
-
-def _doubts(manifest: Manifest, measured: Measured) -> Iterator[str]:
-    if manifest.gpus is None:
-        yield "The manifest asks for no GPU: a pod is priced as one (--gpus)."
-    if measured.latency is None:
-        yield (
-            "No latency model: what more requests in a pod do to each other was not measured, so"
-            " targets above today's were not searched, and requests were not slowed by others."
-        )
-    if not measured.cold_start.count:
-        yield (
-            "Cold starts are quantiles with a lognormal through them; a measured histogram says"
-            " more about the slow ones."
-        )
-
-
-def _facts(
-    manifest: Manifest,
-    load: Workload,
-    measured: Measured,
-    rules: Rules,
-    space: Space,
-    zone: str,
-    waking: Distribution | None,
-) -> dict[str, Any]:
-    """What the plan rests on, as told on the page and needed by the back-test."""
-    prices = rules.prices
-    service = load.requests.service_s
-    told = [
-        ("price", f"{prices.per_gpu_hour:g} {prices.currency} a GPU-hour"),
-        (
-            "node",
-            (
-                f"{prices.gpus_per_node} GPUs, {prices.pods_per_node} pods of"
-                f" {prices.gpus_per_pod}; paid until {report.period(prices.node_linger_s)} after"
-                " it is unneeded"
-                + (f"; {prices.reserved_nodes} reserved" if prices.reserved_nodes else "")
-            ),
-        ),
-        ("cold start", f"{measured.cold_start} ({measured.cold_start.source})"),
-        (
-            "time in a pod",
-            (
-                f"p50 {np.quantile(service, 0.5):.3g} s, p95 {np.quantile(service, 0.95):.3g} s,"
-                f" alone; {load.pods.slowdown:.2%} more for each other request there"
-            ),
-        ),
-        ("time-out", f"{load.pods.request_timeout_s:g} s"),
-        ("drain", f"at least {load.pods.drain_quiet_s:g} s, as queue-proxy does"),
-        ("most requests in a pod searched", str(space.concurrency)),
-        ("warm pool asks", f"{rules.lead_s:g} s before its hours"),
-    ]
-    if waking is not None:
-        told.append(
-            (
-                "asleep",
-                f"{prices.asleep_per_pod_hour:g} {prices.currency} an hour, wakes in {waking}",
-            )
-        )
-    return {
-        "service": manifest.name,
-        "namespace": manifest.namespace,
-        "component": manifest.component,
-        "trace": load.name,
-        "time_zone": zone,
-        "currency": prices.currency,
-        "gpu_price": prices.per_gpu_hour,
-        "prices": {f: getattr(prices, f) for f in Prices.__dataclass_fields__},
-        "start_s": list(load.pods.start_s),
-        "slowdown": load.pods.slowdown,
-        "timeout_s": load.pods.request_timeout_s,
-        "service_s": np.quantile(service, np.linspace(0, 1, SERVICE_QUANTILES)).tolist(),
-        "wake_s": list(rules.wake_s),
-        "wake": waking is not None,
-        "told": told,
-    }

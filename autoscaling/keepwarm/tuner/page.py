@@ -13,6 +13,7 @@ from markupsafe import Markup
 from keepwarm import pages
 from keepwarm.tuner import plots, terminal
 from keepwarm.tuner.plan import KNOBS, Plan, Point
+from keepwarm.tuner.prices import Prices
 from keepwarm.tuner.slo import Kind, Term
 
 BILLED = ("recommended", "current", "best fixed window", "always-on")
@@ -59,7 +60,7 @@ def render(plan: Plan, terms: tuple[Term, ...], files: Mapping[str, str]) -> str
         tradeoff=plots.tradeoff(plan, currency, allowed),
         replicas=plots.replicas(plan, begins, zone),
         schedule=plots.schedule(shown.week, zone_name) if shown.week else None,
-        bills=plots.bills(plan, BILLED, currency, float(facts["gpu_price"])),
+        bills=plots.bills(plan, BILLED, Prices(**facts["prices"])),
         cost_if=plots.sensitivity(plan, currency, cost=True, allowed=None),
         exposure_if=plots.sensitivity(plan, currency, cost=False, allowed=allowed),
         points=_inline(json.dumps([_point(p) for p in plan.front]).replace("<", "\\u003c")),

@@ -9,7 +9,7 @@ from keepwarm import charts
 from keepwarm.traces.plots import WEEKDAYS
 from keepwarm.tuner.figures import Figures
 from keepwarm.tuner.plan import Plan, Point
-from keepwarm.tuner.prices import DAY_S
+from keepwarm.tuner.prices import DAY_S, Prices
 from keepwarm.tuner.week import Week
 
 if TYPE_CHECKING:
@@ -167,26 +167,28 @@ def schedule(week: Week, zone: str) -> str:
         return charts.svg(figure, "Hours of the week that are kept warm")
 
 
-def bills(plan: Plan, names: tuple[str, ...], currency: str, per_gpu_hour: float) -> str:
+def bills(plan: Plan, names: tuple[str, ...], prices: Prices) -> str:
     """A day's GPU money by what it was spent on."""
+    per_hour, asleep = prices.per_gpu_hour, (prices.asleep_per_pod_hour or 0) / prices.gpus_per_pod
     rows = [(row.name, row.held.bill) for row in plan.rows if row.held and row.held.bill]
     rows = [(name, bill) for name, bill in rows if name in names][::-1]
     parts = (
-        ("working", charts.BLUE),
-        ("starting", charts.ORANGE),
-        ("draining", charts.GREEN),
-        ("node_idle", charts.FAINT),
+        ("working", charts.BLUE, lambda bill: (bill.working - bill.asleep) * per_hour),
+        ("asleep", charts.GREY, lambda bill: bill.asleep * asleep),
+        ("starting", charts.ORANGE, lambda bill: bill.starting * per_hour),
+        ("draining", charts.GREEN, lambda bill: bill.draining * per_hour),
+        ("node without a pod", charts.FAINT, lambda bill: bill.node_idle * per_hour),
     )
     with charts.figure(8.2, 0.9 + 0.42 * len(rows)) as (figure, axes):
         left = np.zeros(len(rows))
-        for part, color in parts:
-            width = np.asarray([getattr(bill, part) * per_gpu_hour for _, bill in rows])
-            label = "node without a pod" if part == "node_idle" else part
-            axes.barh([name for name, _ in rows], width, left=left, color=color, label=label)
+        for part, color, money in parts:
+            width = np.asarray([money(bill) for _, bill in rows])
+            if width.any():
+                axes.barh([name for name, _ in rows], width, left=left, color=color, label=part)
             left += width
-        axes.set(xlabel=f"{currency} a day, held-out days")
+        axes.set(xlabel=f"{prices.currency} a day, held-out {plan.facts['block']}")
         axes.grid(visible=False, axis="y")
-        axes.legend(loc="lower right", fontsize=8, ncols=2)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), fontsize=8, ncols=5)
         return charts.svg(figure, "A day's bill by what it was spent on")
 
 

@@ -161,8 +161,15 @@ class Search:
         plain = [row for row in kept if settings[row].week is None]
 
         def cheapest(rows: list[int]) -> int | None:
-            # Of equals the one that starts fewer pods.
-            by = {row: (round(float(cost[row]), 4), scores[row].started) for row in rows}
+            # Of equals the calmer: fewer pods started, then the longer memory.
+            by = {
+                row: (
+                    round(float(cost[row]), 4),
+                    scores[row].started,
+                    -settings[row].policy.stable_window_s,
+                )
+                for row in rows
+            }
             return min(by, key=by.__getitem__, default=None)
 
         chosen = cheapest(kept)
