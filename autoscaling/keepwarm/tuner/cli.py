@@ -189,7 +189,15 @@ def tune_command(
             ),
         )
         _writable(out)
-        facts = told_facts(manifest, load, measured, rules, space, time_zone, waking)
+        facts = told_facts(
+            manifest,
+            load,
+            measured,
+            rules,
+            concurrency=space.concurrency,
+            zone=time_zone,
+            waking=waking,
+        )
         plan = _tuned(
             load,
             space,
@@ -198,12 +206,9 @@ def tune_command(
             out / "evaluations.jsonl",
             facts,
         )
-        doubts = (
-            *log.warnings,
-            *suspicious_silences(log, zone),
-            *doubts_of(manifest, measured, prices),
-        )
-        plan = replace(plan, warnings=(*plan.warnings, *doubts))
+        odd = (*log.warnings, *suspicious_silences(log, zone))
+        doubts = doubts_of(manifest, measured, prices)
+        plan = replace(plan, warnings=(*plan.warnings, *odd, *doubts))
         files = (
             {}
             if plan.recommended is None

@@ -101,7 +101,10 @@ def _best_fixed(
         if score.meets(terms) and choose.confidence(score, terms, weights) >= stage.need
     ]
     if kept:
-        best = min(kept, key=lambda row: at[row].train_cost)
+        best = min(
+            kept,
+            key=lambda row: (round(at[row].train_cost, 4), -fixed[row].policy.stable_window_s),
+        )
         found.append(
             stage.row(
                 FIXED,

@@ -10,7 +10,6 @@ from keepwarm.traces.histogram import Distribution
 from keepwarm.tuner.evaluate import Rules
 from keepwarm.tuner.manifest import Manifest
 from keepwarm.tuner.prices import Prices
-from keepwarm.tuner.space import Space
 from keepwarm.tuner.workload import Measured, Workload
 
 SERVICE_QUANTILES = 401
@@ -42,7 +41,8 @@ def told_facts(
     load: Workload,
     measured: Measured,
     rules: Rules,
-    space: Space,
+    *,
+    concurrency: int,
     zone: str,
     waking: Distribution | None,
 ) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def told_facts(
         ),
         ("time-out", f"{load.pods.request_timeout_s:g} s"),
         ("drain", f"at least {load.pods.drain_quiet_s:g} s, as queue-proxy does"),
-        ("most requests in a pod searched", str(space.concurrency)),
+        ("most requests in a pod searched", str(concurrency)),
         ("warm pool asks", f"{rules.lead_s:g} s before its hours"),
     ]
     if waking is not None:

@@ -173,16 +173,16 @@ def bills(plan: Plan, names: tuple[str, ...], prices: Prices) -> str:
     rows = [(row.name, row.held.bill) for row in plan.rows if row.held and row.held.bill]
     rows = [(name, bill) for name, bill in rows if name in names][::-1]
     parts = (
-        ("working", charts.BLUE, lambda bill: (bill.working - bill.asleep) * per_hour),
-        ("asleep", charts.GREY, lambda bill: bill.asleep * asleep),
-        ("starting", charts.ORANGE, lambda bill: bill.starting * per_hour),
-        ("draining", charts.GREEN, lambda bill: bill.draining * per_hour),
-        ("node without a pod", charts.FAINT, lambda bill: bill.node_idle * per_hour),
+        ("working", charts.BLUE, [(b.working - b.asleep) * per_hour for _, b in rows]),
+        ("asleep", charts.GREY, [b.asleep * asleep for _, b in rows]),
+        ("starting", charts.ORANGE, [b.starting * per_hour for _, b in rows]),
+        ("draining", charts.GREEN, [b.draining * per_hour for _, b in rows]),
+        ("node without a pod", charts.FAINT, [b.node_idle * per_hour for _, b in rows]),
     )
     with charts.figure(8.2, 0.9 + 0.42 * len(rows)) as (figure, axes):
         left = np.zeros(len(rows))
         for part, color, money in parts:
-            width = np.asarray([money(bill) for _, bill in rows])
+            width = np.asarray(money)
             if width.any():
                 axes.barh([name for name, _ in rows], width, left=left, color=color, label=part)
             left += width

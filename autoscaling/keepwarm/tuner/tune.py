@@ -110,6 +110,11 @@ def tune(
     chosen = None if found.chosen is None else found.settings[found.chosen].final
     reason = _reason(found, stage, options)
     rows, fixed = compare.rows(stage, space, found, chosen)
+    if chosen is not None and not any(row.name == compare.HINDSIGHT for row in rows):
+        reason += (
+            " No single fixed window of today's manifest, up to an hour, met as few cold requests"
+            f" on the held-out {workload.blocks_name}."
+        )
     judged = found.settings[found.knee if found.chosen is None else found.chosen]
     shown = judged.final
     progress("doubting", 0)
