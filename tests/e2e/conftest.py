@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +47,8 @@ class Chat:
     key: str = ""
 
     def client(self) -> httpx.Client:
-        headers = {"host": self.host}
+        # Every answer comes from an engine: a kept one would wake and load nobody.
+        headers = {"host": self.host, "cache-control": "no-store"}
         if self.key:
             headers["authorization"] = f"Bearer {self.key}"
         return httpx.Client(base_url=self.gateway, headers=headers, timeout=300, trust_env=False)
@@ -117,21 +118,42 @@ def rendered(overlay: str, *components: str, images: int = 2) -> str:
     return text
 
 
+# Namespaces that tests work in now.
+_open: list[str] = []
+
+
 @contextmanager
 def fresh_namespace(name: str) -> Iterator[None]:
-    """An empty namespace, deleted with all in it; prints what is there when a test fails."""
+    """An empty namespace, deleted with all in it; printed when its set-up fails."""
     kubectl("delete", "namespace", name, "--ignore-not-found", "--timeout=400s")
     kubectl("create", "namespace", name)
+    _open.append(name)
     try:
         yield
     except BaseException:
-        print(kubectl("-n", name, "get", "pods,ksvc,isvc,revision", "-o", "wide", check=False))
-        print(kubectl("-n", name, "get", "events", check=False))
-        logs = ("logs", "--tail=60", "--prefix", "-c", "kserve-container", "-l")
-        print(kubectl("-n", name, *logs, "serving.knative.dev/service", check=False))
+        _show(name)
         raise
     finally:
+        _open.remove(name)
         kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Prints what is in the namespaces when a test has failed."""
+    report = yield
+    if report.when == "call" and report.failed:
+        for name in _open:
+            _show(name)
+    return report
+
+
+def _show(namespace: str) -> None:
+    print(f"\nin {namespace}:")
+    print(kubectl("-n", namespace, "get", "pods,ksvc,isvc,revision", "-o", "wide", check=False))
+    print(kubectl("-n", namespace, "get", "events", check=False))
+    logs = ("logs", "--tail=60", "--prefix", "-c", "kserve-container", "-l")
+    print(kubectl("-n", namespace, *logs, "serving.knative.dev/service", check=False))
 
 
 @contextmanager
