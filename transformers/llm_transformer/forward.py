@@ -1,7 +1,7 @@
 """The last stage's face: what turns a request that may pass into a predictor's chunks.
 
-`resilience.stage.ForwardStage` is what serves: it holds, queues and repeats around a
-PredictorClient.
+`routed.RoutedForward` is what serves: a `resilience.stage.ForwardStage` for each predictor, which
+holds, queues and repeats around a PredictorClient.
 """
 
 from collections.abc import AsyncGenerator
@@ -27,5 +27,5 @@ class Forward(Protocol):
     async def is_ready(self, model: str) -> bool:
         """Whether the predictor says that it can answer for `model`; False when out of reach."""
 
-    def status(self) -> ModelStatus:
-        """How far the predictor's start is, as far as it is known; asks nobody."""
+    def status(self, model: str) -> ModelStatus:
+        """How far the start of the predictor of `model` is, as far as it is known; asks nobody."""

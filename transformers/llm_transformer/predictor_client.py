@@ -52,8 +52,17 @@ _TRANSPORT_STATUSES: Final = (
 class PredictorClient:
     """A client of one predictor; safe for concurrent use on one event loop."""
 
-    def __init__(self, target: str, *, tls: bool, stall_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        target: str,
+        *,
+        tls: bool,
+        stall_s: float = 60.0,
+        names: Mapping[str, str] | None = None,
+    ) -> None:
         """`target` is HOST:PORT. Connects when first used.
+
+        `names` are the predictor's own names for models that it calls otherwise than callers do.
 
         `stall_s` is the longest silence within a stream, in seconds, before it counts as lost.
         """
@@ -64,6 +73,7 @@ class PredictorClient:
         )
         self._stub = GRPCInferenceServiceStub(self._channel)
         self._stall_s = stall_s
+        self._names = names or {}
 
     async def close(self) -> None:
         """Ends the channel; calls in flight fail."""
@@ -75,7 +85,9 @@ class PredictorClient:
 
     async def probe(self, model: str, timeout_s: float) -> Probe:
         """Asks whether `model` can answer; behind an activator this waits for a pod."""
-        call = self._stub.ModelReady(pb.ModelReadyRequest(name=model), timeout=timeout_s)
+        call = self._stub.ModelReady(
+            pb.ModelReadyRequest(name=self._names.get(model, model)), timeout=timeout_s
+        )
         try:
             answer = await call
             trailing = _metadata(await call.trailing_metadata())
@@ -97,6 +109,7 @@ class PredictorClient:
         of reach or falls silent, DeadlineExceeded at the deadline of `context`.
         """
         message = v2_grpc.encode_request(text_tensors.infer_request(request))
+        message.model_name = self._names.get(request.model, request.model)
         timeout_s = context.remaining_s(asyncio.get_running_loop().time())
         metadata = tuple(context.forwarded().items())
         answering = False

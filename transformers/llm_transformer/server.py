@@ -10,8 +10,8 @@ from kserve.model_server import ModelServer, app, parser
 
 from llm_transformer import stages
 from llm_transformer.cache.assembly import cached_forward
-from llm_transformer.predictor_client import PredictorClient
-from llm_transformer.resilience import assembly
+from llm_transformer.models import ModelTable
+from llm_transformer.routed import routed_forward
 from llm_transformer.service import TransformerService
 from llm_transformer.settings import TransformerSettings
 from openinference.server import app as server_app
@@ -35,40 +35,43 @@ class TransformerModel(kserve.Model):  # type: ignore[misc]  # kserve is not typ
 async def run(settings: TransformerSettings) -> None:
     """Serves until a signal, then drains."""
     life = lifecycle.Lifecycle()
-    predictor = PredictorClient(
-        settings.predictor_target,
-        tls=settings.predictor_use_ssl,
-        stall_s=settings.stream_stall_s,
-    )
+    table = stages.served_models(settings)
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(predictor.close)
         store = await stack.enter_async_context(stages.shared_store(settings))
-        forward = assembly.forward_stage(settings, predictor, store)
-        stack.push_async_callback(forward.close)
-        await forward.start()
-        cached = await stack.enter_async_context(cached_forward(settings, forward, store))
+        forward = await stack.enter_async_context(routed_forward(settings, table, store))
+        cached = await stack.enter_async_context(cached_forward(settings, table, forward, store))
         protection = await stack.enter_async_context(stages.protection(settings, cached, store))
         service = TransformerService(
-            settings, cached, life, auth=protection.auth, limits=protection.limits
+            settings,
+            cached,
+            life,
+            auth=protection.auth,
+            limits=protection.limits,
+            table=table,
         )
-        await _serve(settings, service, life)
+        await _serve(settings, table, service, life)
 
 
 async def _serve(
-    settings: TransformerSettings, service: TransformerService, life: lifecycle.Lifecycle
+    settings: TransformerSettings,
+    table: ModelTable,
+    service: TransformerService,
+    life: lifecycle.Lifecycle,
 ) -> None:
     server = ModelServer(http_port=settings.http_port, workers=1, enable_grpc=False)
-    server.register_model(TransformerModel(settings.model_name, service))
+    for name in table.names:
+        server.register_model(TransformerModel(name, service))
     server_app.build(app, service, max_body_bytes=settings.max_body_bytes, openai=True)
     if settings.workers > 1:
         logger.warning("--workers=%d: one process serves; scale by replicas", settings.workers)
-    logger.info(
-        "serving model '%s' on ports %d (REST) and %d (gRPC), predictor at %s",
-        settings.model_name,
-        settings.http_port,
-        settings.grpc_port,
-        settings.predictor_target,
-    )
+    for each in table.predictors:
+        logger.info(
+            "serving %s on ports %d (REST) and %d (gRPC), predictor at %s",
+            ", ".join(f"model '{name}'" for name in each.names),
+            settings.http_port,
+            settings.grpc_port,
+            each.target,
+        )
     await lifecycle.serve(cors.allowing(app, settings.cors_origins), service, settings, life)
 
 

@@ -1,5 +1,6 @@
 """The transformer's stages in a straight line, the predictor's forward stage last."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 
 from llm_transformer.auth import Authenticator
@@ -7,6 +8,7 @@ from llm_transformer.cache.stage import CachedForward
 from llm_transformer.forward import Forward
 from llm_transformer.limits.stage import LimitStage
 from llm_transformer.measured import counted, measured
+from llm_transformer.models import ModelTable, model_table
 from llm_transformer.settings import TransformerSettings
 from openinference import text_tensors
 from openinference.context import RequestContext
@@ -27,29 +29,32 @@ class TransformerService:
         *,
         auth: Authenticator,
         limits: LimitStage | None = None,
+        table: ModelTable | None = None,
     ) -> None:
-        """`limits` stands in front of `forward`; None limits nothing."""
-        self._model = settings.model_name
+        """`limits` stands in front of `forward`; None limits nothing.
+
+        `table` says what is served; None is what the settings mean.
+        """
+        table = table or model_table(settings)
+        self._asked = tuple(each.first for each in table.predictors)
         self._check_predictor = settings.enable_predictor_health_check
         self._forward = forward
         self._lifecycle = lifecycle
         self._auth = auth
         self._limits = limits
         self.max_timeout_s: float | None = settings.longest_request_s
-        self.models: Sequence[str] = (settings.model_name,)
+        self.models: Sequence[str] = table.names
         self.metadata = server_metadata("keepwarm-transformer")
 
     async def is_live(self) -> bool:
         return True
 
     async def is_ready(self) -> bool:
-        return not self._lifecycle.draining and (
-            not self._check_predictor or await self._forward.is_ready(self._model)
-        )
+        return await self._can_answer(*self._asked)
 
     async def is_model_ready(self, model: str, version: str | None) -> bool:
         check_model(self.models, model, version)
-        return await self.is_ready()
+        return await self._can_answer(model)
 
     async def model_metadata(self, model: str, version: str | None) -> ModelMetadata:
         check_model(self.models, model, version)
@@ -57,7 +62,15 @@ class TransformerService:
 
     async def model_status(self, model: str, version: str | None) -> ModelStatus:
         check_model(self.models, model, version)
-        return self._forward.status()
+        return self._forward.status(model)
+
+    async def _can_answer(self, *models: str) -> bool:
+        """Whether the process serves and, if predictors are to be asked, theirs say yes."""
+        if self._lifecycle.draining:
+            return False
+        if not self._check_predictor:
+            return True
+        return all(await asyncio.gather(*map(self._forward.is_ready, models)))
 
     def kept(
         self, request: GenerationRequest, version: str | None, context: RequestContext

@@ -1,10 +1,12 @@
 """The transformer's settings."""
 
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
 from openinference.server.settings import LIST, ServerSettings
+
+PREDICTOR: Final = r"^[A-Za-z0-9._-]+(:[0-9]{1,5})?$"
 
 
 class TransformerSettings(ServerSettings):
@@ -15,9 +17,16 @@ class TransformerSettings(ServerSettings):
         "keepwarm's transformer: V2, generate and OpenAI in front of a V2 gRPC predictor."
     )
 
-    predictor_host: str = Field(
-        description="Host of the predictor, with or without a port (80, or 443 with TLS).",
-        pattern=r"^[A-Za-z0-9._-]+(:[0-9]{1,5})?$",
+    predictor_host: str | None = Field(
+        None,
+        description="Host of the predictor, with or without a port (80, or 443 with TLS). Required "
+        "unless --models_file names every predictor.",
+        pattern=PREDICTOR,
+    )
+    models_file: str | None = Field(
+        None,
+        description="YAML file that routes model names to predictors and adapters "
+        "(docs/models.md); it then says what is served, not --model_name. Read at the start.",
     )
     predictor_protocol: Literal["grpc-v2"] = Field(
         "grpc-v2", description="Protocol spoken to the predictor; only grpc-v2."
@@ -189,12 +198,15 @@ class TransformerSettings(ServerSettings):
             raise ValueError("--cache_ttl_least_s must be at most --cache_ttl_most_s")
         return self
 
-    @property
-    def predictor_target(self) -> str:
-        """HOST:PORT of the predictor."""
-        if ":" in self.predictor_host:
-            return self.predictor_host
-        return f"{self.predictor_host}:{443 if self.predictor_use_ssl else 80}"
+    @model_validator(mode="after")
+    def _has_a_predictor(self) -> Self:
+        if self.predictor_host is None and self.models_file is None:
+            raise ValueError("--predictor_host is required")
+        return self
+
+    def target(self, host: str) -> str:
+        """HOST:PORT of a predictor at `host`, which may have a port."""
+        return host if ":" in host else f"{host}:{443 if self.predictor_use_ssl else 80}"
 
     @property
     def longest_request_s(self) -> float:

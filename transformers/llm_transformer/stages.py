@@ -18,8 +18,10 @@ from llm_transformer.limits.plans import Plans, UnusablePlansError, read
 from llm_transformer.limits.redis_meter import RedisMeter
 from llm_transformer.limits.shared_meter import SharedMeter
 from llm_transformer.limits.stage import LimitStage
+from llm_transformer.models import ModelTable, model_table
 from llm_transformer.settings import TransformerSettings
 from llm_transformer.store import RedisAddress, Store, UnusableAddressError, connect
+from llm_transformer.yaml_file import UnusableFileError
 from openinference.api_keys import KeyRing
 from openinference.key_file import UnusableKeyFileError
 
@@ -30,6 +32,14 @@ class Protection:
 
     auth: Authenticator
     limits: LimitStage | None
+
+
+def served_models(settings: TransformerSettings) -> ModelTable:
+    """Which predictor answers for which name."""
+    try:
+        return model_table(settings)
+    except UnusableFileError as error:
+        _refuse(f"--models_file: {error}")
 
 
 @asynccontextmanager

@@ -13,6 +13,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ENV_PREFIX = "KEEPWARM_"
 LIST = tuple[str, ...]
+# A model's name, which is a part of URLs.
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 # Flags of KServe whose user must not believe that they have an effect.
 REFUSED = ("ssl_certfile", "ssl_keyfile")
 
@@ -34,7 +36,7 @@ class ServerSettings(BaseSettings):
     model_name: str = Field(
         "model",
         description="Name under which the model is served.",
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        pattern=NAME,
     )
     http_port: int = Field(8080, description="Port of REST.", ge=1, le=65535)
     grpc_port: int = Field(8081, description="Port of gRPC.", ge=1, le=65535)

@@ -1,11 +1,17 @@
 import pytest
 from kserve.model_server import parser as kserve_parser
 
+from llm_transformer.models import model_table
 from llm_transformer.settings import TransformerSettings
 
 
 def _settings(*args):
     return TransformerSettings.from_args(args, parents=[kserve_parser])
+
+
+def _target(settings):
+    (predictor,) = model_table(settings).predictors
+    return predictor.target
 
 
 def test_the_flags_that_kserves_controller_injects_are_read():
@@ -14,7 +20,7 @@ def test_the_flags_that_kserves_controller_injects_are_read():
         "--workers", "1",
     )  # fmt: skip
     assert settings.model_name == "chat"
-    assert settings.predictor_target == "chat-predictor.ns:80"
+    assert _target(settings) == "chat-predictor.ns:80"
     assert (settings.http_port, settings.workers) == (8080, 1)
 
 
@@ -29,7 +35,7 @@ def test_the_flags_that_kserves_controller_injects_are_read():
     ],
 )
 def test_the_port_of_the_predictor_follows_from_tls_unless_given(args, target):
-    assert _settings(*args).predictor_target == target
+    assert _target(_settings(*args)) == target
 
 
 @pytest.mark.parametrize(

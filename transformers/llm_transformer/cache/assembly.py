@@ -11,15 +11,19 @@ from llm_transformer.cache.shelf import Shelf
 from llm_transformer.cache.stage import CachedForward, Predictor
 from llm_transformer.cache.weights import Weights
 from llm_transformer.forward import Forward
+from llm_transformer.models import ModelTable
 from llm_transformer.settings import TransformerSettings
 from llm_transformer.store import Store
 
 
 @asynccontextmanager
 async def cached_forward(
-    settings: TransformerSettings, forward: Predictor, store: Store | None
+    settings: TransformerSettings, table: ModelTable, forward: Predictor, store: Store | None
 ) -> AsyncIterator[Forward]:
-    """`forward` behind a cache, unless that is off; `store` is what the replicas share."""
+    """`forward`, which answers for `table`, behind a cache, unless that is off.
+
+    `store` is what the replicas share.
+    """
     if settings.cache == "off":
         yield forward
         return
@@ -36,7 +40,7 @@ async def cached_forward(
     if store is not None:
         shared = RedisCache(
             store,
-            predictor=settings.predictor_target,
+            predictor=table.scope,
             lease_s=policy.lease_s,
             record_bytes=policy.record_bytes,
             ask_s=max(ASK_S, settings.redis_timeout_s),

@@ -33,8 +33,8 @@ _NOTHING: Final = {"x-cache": Cached.MISS.value, "cache-control": "no-store"}
 class Predictor(Forward, Protocol):
     """What is behind the cache: a Forward whose predictor's start can be waited for."""
 
-    async def awake(self, context: RequestContext) -> None:
-        """Returns when the predictor is there; see ForwardStage."""
+    async def awake(self, model: str, context: RequestContext) -> None:
+        """Returns when the predictor of `model` is there; see ForwardStage."""
 
 
 class CachedForward:
@@ -52,8 +52,8 @@ class CachedForward:
     async def is_ready(self, model: str) -> bool:
         return await self._forward.is_ready(model)
 
-    def status(self) -> ModelStatus:
-        return self._forward.status()
+    def status(self, model: str) -> ModelStatus:
+        return self._forward.status(model)
 
     async def settled(self) -> None:
         """Returns when nothing is in flight and nothing still to be written."""
@@ -123,7 +123,7 @@ class CachedForward:
         await shelf.weights.known(request.model, loop.time())
         renews = asked.no_cache
         flight = None if renews else flights.joinable(digest, context.priority)
-        if flight is None and (asked.only_if_cached or not self._is_awake()):
+        if flight is None and (asked.only_if_cached or not self._is_awake(request.model)):
             kept = None if renews else await shelf.look_shared(digest, request.model, asked)
             if kept is not None:
                 async with aclosing(self._replay(kept, "l2", request, context.reply)) as chunks:
@@ -135,7 +135,7 @@ class CachedForward:
             if asked.only_if_cached:
                 raise DeadlineExceeded("no answer is kept, and only-if-cached asks for no other")
             # Everybody waits for a start until his own deadline, and is told of it.
-            await self._forward.awake(context)
+            await self._forward.awake(request.model, context)
         while True:
             flight = None if renews else flights.joinable(digest, context.priority)
             if flight is None:
@@ -156,8 +156,8 @@ class CachedForward:
             # What another replica has kept is older than this caller wants.
             renews = True
 
-    def _is_awake(self) -> bool:
-        return self._forward.status().state is ModelState.READY
+    def _is_awake(self, model: str) -> bool:
+        return self._forward.status(model).state is ModelState.READY
 
     def _tell(self, flight: Flight, seat: Seat) -> None:
         """Says how the flight's answer came about."""

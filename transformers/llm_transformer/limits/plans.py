@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
+from llm_transformer import yaml_file
 from llm_transformer.limits import rules
+from llm_transformer.yaml_file import Strict, UnusableFileError
 
 ROUTES: Final = (
     "infer",
@@ -25,15 +26,11 @@ ROUTES: Final = (
 _TENTH: Final = 0.1
 
 
-class UnusablePlansError(ValueError):
+class UnusablePlansError(UnusableFileError):
     """A plans file that cannot be meant; the message says where and why."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Rate(_Strict):
+class Rate(Strict):
     """So many in a time, and so many at once."""
 
     limit: int = Field(description="How many in `per_s` seconds, in the long run.", ge=1)
@@ -46,7 +43,7 @@ class Rate(_Strict):
     )
 
 
-class Plan(_Strict):
+class Plan(Strict):
     """What one key of the plan may use."""
 
     requests: Rate | None = Field(None, description="Requests of a key.")
@@ -96,7 +93,7 @@ class Plan(_Strict):
         return min(bounds, default=None)
 
 
-class Plans(_Strict):
+class Plans(Strict):
     """A plans file."""
 
     plans: dict[str, Plan] = Field(
@@ -115,15 +112,9 @@ class Plans(_Strict):
 def read(path: Path) -> Plans:
     """The plans in a YAML file; raises UnusablePlansError."""
     try:
-        with path.open(encoding="utf-8") as file:
-            content: Any = yaml.safe_load(file)
-        plans = Plans.model_validate(content)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UnusablePlansError(f"{path} cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise UnusablePlansError(f"{path} is not YAML: {error}") from None
-    except ValidationError as error:
-        raise UnusablePlansError(f"{path}: {_sentences(error)}") from None
+        plans = yaml_file.read(path, Plans)
+    except UnusableFileError as error:
+        raise UnusablePlansError(str(error)) from None
     for name, plan in plans.plans.items():
         for route, bound in plan.max_tokens_by_route.items():
             if route not in ROUTES or bound < 1:
@@ -148,10 +139,3 @@ def _rule(rate: Rate | None, default_burst: float) -> rules.Rate | None:
         return None
     burst = max(1, int(rate.limit * default_burst)) if rate.burst is None else rate.burst
     return rules.Rate(rate.limit, rate.per_s, burst)
-
-
-def _sentences(error: ValidationError) -> str:
-    return "; ".join(
-        f"{'.'.join(map(str, problem['loc'])) or 'the file'}: {problem['msg']}"
-        for problem in error.errors()
-    )

@@ -16,16 +16,20 @@ from llm_transformer.store import Store
 
 def forward_stage(
     settings: TransformerSettings,
+    model: str,
     predictor: PredictorClient,
     store: Store | None = None,
 ) -> ForwardStage:
-    """The stage in front of `predictor`; `store` keeps its start times beyond the process."""
+    """The stage in front of `predictor`; `store` keeps its start times beyond the process.
+
+    `model` stands for the predictor: whether that can answer tells whether it is awake.
+    """
 
     async def probe(timeout_s: float) -> Probe:
-        return await predictor.probe(settings.model_name, timeout_s)
+        return await predictor.probe(model, timeout_s)
 
     wakeup = Wakeup(
-        settings.model_name,
+        model,
         probe,
         WakePolicy(
             idle_s=settings.predictor_idle_s,
@@ -34,7 +38,7 @@ def forward_stage(
             most_held=settings.queue_most,
         ),
         StartTimes(settings.expected_start_s),
-        SharedStartTimes(store, settings.model_name) if store else NoStore(),
+        SharedStartTimes(store, model) if store else NoStore(),
     )
     gate = Gate(
         BacklogPolicy(
@@ -44,9 +48,11 @@ def forward_stage(
             most=settings.queue_most,
         ),
         ConcurrencyLimit(settings.predictor_concurrency, queue_s=settings.engine_queue_target_s),
+        model=model,
     )
     return ForwardStage(
         predictor,
+        model=model,
         wakeup=wakeup,
         gate=gate,
         breaker=CircuitBreaker(BreakerPolicy()),

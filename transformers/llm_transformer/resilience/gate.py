@@ -26,7 +26,11 @@ _Ticket = asyncio.Future[None]
 class Gate:
     """At most `limit` sequences are in; who comes next waits, is let in, or refused."""
 
-    def __init__(self, policy: BacklogPolicy, limit: ConcurrencyLimit) -> None:
+    def __init__(self, policy: BacklogPolicy, limit: ConcurrencyLimit, *, model: str) -> None:
+        """`model` stands for the predictor in metrics."""
+        self._queued = metrics.QUEUED.labels(model)
+        self._in_flight = metrics.IN_FLIGHT.labels(model)
+        self._limit_told = metrics.LIMIT.labels(model)
         self._limit = limit
         self._backlog: Backlog[_Ticket] = Backlog(policy)
         self._in = 0
@@ -46,7 +50,7 @@ class Gate:
         ticket: _Ticket = asyncio.get_running_loop().create_future()
         waiter = Waiter(ticket, priority, sequences, since)
         out = self._backlog.push(waiter, now)
-        metrics.QUEUED.set(len(self._backlog))
+        self._queued.set(len(self._backlog))
         if out is not None:
             self._refuse(out, "backlog_full", now)
         self._arm()
@@ -59,12 +63,12 @@ class Gate:
                 self._backlog.remove(waiter)
             raise
         finally:
-            metrics.QUEUED.set(len(self._backlog))
+            self._queued.set(len(self._backlog))
 
     def leave(self, sequences: int, now: float) -> None:
         """Ends what an `enter` began, and lets others in."""
         self._in -= sequences
-        metrics.IN_FLIGHT.set(self._in)
+        self._in_flight.set(self._in)
         self._admit(now)
 
     def answered(self, sequences: int, queued_s: float | None, now: float) -> None:
@@ -74,12 +78,12 @@ class Gate:
         self._left_at = now
         full = bool(self._backlog) or self._in >= self._limit.value
         self._limit.answered(sequences, queued_s, now, full=full)
-        metrics.LIMIT.set(self._limit.value)
+        self._limit_told.set(self._limit.value)
 
     def refused(self, now: float) -> None:
         """The predictor said that it is full; before `leave`."""
         self._limit.refused(self._in, now)
-        metrics.LIMIT.set(self._limit.value)
+        self._limit_told.set(self._limit.value)
 
     def retry_after_s(self, now: float) -> float:
         """When a caller who is turned away may come back: when today's backlog is served.
@@ -97,7 +101,7 @@ class Gate:
 
     def _let_in(self, sequences: int) -> None:
         self._in += sequences
-        metrics.IN_FLIGHT.set(self._in)
+        self._in_flight.set(self._in)
 
     def _admit(self, now: float) -> None:
         while (waiter := self._backlog.peek(now)) is not None and self._fits(waiter.weight):

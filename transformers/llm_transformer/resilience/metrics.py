@@ -1,4 +1,7 @@
-"""Prometheus metrics of the last stage; every label has a handful of values."""
+"""Prometheus metrics of the last stage; every label has a handful of values.
+
+`model` stands for a predictor: the first of the names that it answers for.
+"""
 
 from typing import Final
 
@@ -12,23 +15,29 @@ _QUEUE_SECONDS = Histogram(
     ["priority"],
     buckets=_SECONDS,
 )
-QUEUED = Gauge("keepwarm_queue_requests", "Requests waiting in the transformer's queue.")
+QUEUED = Gauge("keepwarm_queue_requests", "Requests waiting in the transformer's queue.", ["model"])
 SHED = Counter(
     "keepwarm_shed_requests",
     "Requests refused because of overload, by reason (queue_time, backlog_full, held_full).",
     ["reason", "priority"],
 )
-IN_FLIGHT = Gauge("keepwarm_predictor_sequences_in_flight", "Sequences at the predictor.")
-LIMIT = Gauge("keepwarm_predictor_sequences_limit", "Most sequences at the predictor, as learned.")
+IN_FLIGHT = Gauge(
+    "keepwarm_predictor_sequences_in_flight", "Sequences at the predictor.", ["model"]
+)
+LIMIT = Gauge(
+    "keepwarm_predictor_sequences_limit", "Most sequences at the predictor, as learned.", ["model"]
+)
 BREAKER = Gauge(
-    "keepwarm_breaker_state", "1 for the state that the circuit breaker is in.", ["state"]
+    "keepwarm_breaker_state", "1 for the state that the circuit breaker is in.", ["model", "state"]
 )
 RETRIES = Counter(
     "keepwarm_predictor_retries",
     "Calls repeated before their first token, by cause, and those the budget refused.",
-    ["cause", "allowed"],
+    ["model", "cause", "allowed"],
 )
-HELD = Gauge("keepwarm_cold_start_waiting_requests", "Requests held for a predictor's start.")
+HELD = Gauge(
+    "keepwarm_cold_start_waiting_requests", "Requests held for a predictor's start.", ["model"]
+)
 HELD_SECONDS = Histogram(
     "keepwarm_cold_start_wait_seconds",
     "Seconds that a request was held, by outcome (served, timeout, unreachable, cancelled).",
@@ -38,9 +47,12 @@ HELD_SECONDS = Histogram(
 STARTS = Histogram(
     "keepwarm_predictor_start_seconds",
     "Seconds from the first request for an absent predictor to its readiness.",
+    ["model"],
     buckets=_SECONDS,
 )
-STATE = Gauge("keepwarm_predictor_state", "1 for the predictor's state as last seen.", ["state"])
+STATE = Gauge(
+    "keepwarm_predictor_state", "1 for the predictor's state as last seen.", ["model", "state"]
+)
 
 
 def priority_class(priority: int) -> str:

@@ -46,11 +46,14 @@ class ForwardStage:
         self,
         predictor: Predictor,
         *,
+        model: str,
         wakeup: Wakeup,
         gate: Gate,
         breaker: CircuitBreaker,
         budget: RetryBudget,
     ) -> None:
+        """`model` stands for the predictor in metrics."""
+        self._model = model
         self._predictor = predictor
         self._wakeup = wakeup
         self._gate = gate
@@ -187,7 +190,7 @@ class ForwardStage:
         cause = error.reason or Reason.UNREACHABLE
         # A predictor that is still starting has done no work and is asked again by one probe.
         allowed = cause is Reason.STARTING or self._budget.take(now)
-        metrics.RETRIES.labels(cause, "true" if allowed else "false").inc()
+        metrics.RETRIES.labels(self._model, cause, "true" if allowed else "false").inc()
         return allowed
 
     def _tell_breaker(self, state: State) -> None:
@@ -195,7 +198,7 @@ class ForwardStage:
             return
         self._told = state
         for each in State:
-            metrics.BREAKER.labels(each).set(each is state)
+            metrics.BREAKER.labels(self._model, each).set(each is state)
 
 
 class _Repeat(Exception):

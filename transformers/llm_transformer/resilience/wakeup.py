@@ -142,7 +142,7 @@ class Wakeup:
         until = came + AWAKE_WITHIN_S if context.caller.nowait else _until(context, came)
         outcome = "cancelled"
         self._held += 1
-        metrics.HELD.set(self._held)
+        metrics.HELD.labels(self._model).set(self._held)
         try:
             async with asyncio.timeout_at(until):
                 while self._waking is not None:
@@ -167,7 +167,7 @@ class Wakeup:
         finally:
             self._held -= 1
             context.reply.note = None
-            metrics.HELD.set(self._held)
+            metrics.HELD.labels(self._model).set(self._held)
             metrics.HELD_SECONDS.labels(outcome).observe(loop.time() - came)
 
     async def _wake(self) -> None:
@@ -206,7 +206,7 @@ class Wakeup:
         if seconds < AWAKE_WITHIN_S:
             return
         logger.info("model '%s' is ready, %.1f s after it was asked for", self._model, seconds)
-        metrics.STARTS.observe(seconds)
+        metrics.STARTS.labels(self._model).observe(seconds)
         self._starts.add(seconds)
         await self._store.add(Start(seconds, time.time()))
 
@@ -254,8 +254,8 @@ class Wakeup:
     def _publish(self) -> None:
         # Without a clock: asleep and awake-but-silent look alike to a scrape, which asks nobody.
         awake = self._waking is None and self._seen_at > -math.inf
-        metrics.STATE.labels("ready").set(awake)
-        metrics.STATE.labels("starting").set(self._waking is not None)
+        metrics.STATE.labels(self._model, "ready").set(awake)
+        metrics.STATE.labels(self._model, "starting").set(self._waking is not None)
 
 
 def _until(context: RequestContext, now: float) -> float | None:

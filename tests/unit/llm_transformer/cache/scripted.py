@@ -64,11 +64,11 @@ class FakePredictor:
     async def is_ready(self, model):
         return True
 
-    async def awake(self, context):
+    async def awake(self, model, context):
         self.waited += 1
         self.state = ModelState.READY
 
-    def status(self):
+    def status(self, model):
         return ModelStatus(self.state)
 
 

@@ -68,10 +68,10 @@ class SteppedEngine:
             self.ticks += 1
             self.tick.notify_all()
 
-    async def awake(self, context):
+    async def awake(self, model, context):
         return
 
-    def status(self):
+    def status(self, model):
         return ModelStatus(ModelState.READY)
 
 

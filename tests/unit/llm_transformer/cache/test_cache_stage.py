@@ -381,7 +381,7 @@ async def test_a_hit_does_not_wake_a_sleeping_model_and_a_miss_waits_for_it(make
     assert predictor.waited == 1
     predictor.state = ModelState.ASLEEP
 
-    async def away(context):
+    async def away(model, context):
         raise errors.Unavailable("the predictor cannot be reached")
 
     predictor.awake = away
@@ -395,7 +395,7 @@ async def test_each_caller_waits_for_a_start_by_himself_then_one_generates(make,
     predictor.state = ModelState.ASLEEP
     awake = asyncio.Event()
 
-    async def wait(context):
+    async def wait(model, context):
         predictor.waited += 1
         if context.caller.nowait:
             raise errors.Waking("starting", model="m")

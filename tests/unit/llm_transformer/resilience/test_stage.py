@@ -92,8 +92,9 @@ async def make(predictor, probe):
         stages.append(
             ForwardStage(
                 predictor,
+                model="m",
                 wakeup=wakeup,
-                gate=Gate(backlog, ConcurrencyLimit(limit, queue_s=1)),
+                gate=Gate(backlog, ConcurrencyLimit(limit, queue_s=1), model="m"),
                 breaker=CircuitBreaker(breaker or BreakerPolicy()),
                 budget=RetryBudget(),
             )
