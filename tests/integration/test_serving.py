@@ -190,25 +190,31 @@ def test_sigterm_while_the_engine_starts_ends_the_predictor_and_its_children(
     )
     try:
         predictor = psutil.Process(process.pid)
+        url = f"http://127.0.0.1:{http}/v2/models/model"
         eventually(
-            lambda: any(
-                "spawn_main" in " ".join(child.cmdline()) for child in predictor.children()
-            ),
-            "the engine's process has begun",
+            lambda: _answer(url, "status").get("phase") == "engine",
+            "the engine's process has its work",
             timeout_s=120,
         )
-        starting = httpx.post(
-            f"http://127.0.0.1:{http}/v2/models/model/generate", json={"text_input": "Hi"}
-        )
+        starting = httpx.post(f"{url}/generate", json={"text_input": "Hi"})
         assert starting.status_code == 503
         assert starting.json() == {"error": "model 'model' is starting (phase engine)"}
         assert starting.headers["retry-after"] == "10"
         children = predictor.children(recursive=True)
+        assert any("spawn_main" in " ".join(child.cmdline()) for child in children)
         process.terminate()
         assert process.wait(30) == 0
         eventually(lambda: not any(child.is_running() for child in children), "no child is left")
     finally:
         process.kill()
+
+
+def _answer(url: str, path: str) -> dict:
+    """What a server says; nothing while its port is not open yet."""
+    try:
+        return httpx.get(f"{url}/{path}").json()
+    except httpx.TransportError:
+        return {}
 
 
 def test_a_predictor_out_of_reach_is_a_clear_503_on_every_protocol(
