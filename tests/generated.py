@@ -11,6 +11,7 @@ from keepwarm.warmpool.settings import ControllerSettings
 from llm_transformer.limits import plans
 from llm_transformer.settings import TransformerSettings
 from manifest_lint import reference
+from monitoring import grafana, rules
 from openinference.proto.generate import generate
 from openinference.server.settings import ENV_PREFIX
 from vllm_predictor.settings import PredictorSettings
@@ -23,6 +24,16 @@ SETTINGS = "docs/settings.md"
 LINT = "docs/lint.md"
 METRICS = "docs/metrics.md"
 PLANS = "docs/plans.schema.json"
+MONITORING = "manifests/monitoring"
+RULES = f"{MONITORING}/rules.yaml"
+OPERATORS_RULES = f"{MONITORING}/prometheusrule.yaml"
+DASHBOARDS = {
+    f"{MONITORING}/dashboards/{name}": text for name, text in grafana.dashboards().items()
+}
+_GENERATED = (
+    *(*STUBS, SETTINGS, LINT, METRICS, PLANS, RULES, OPERATORS_RULES),
+    *DASHBOARDS,
+)
 
 
 def settings_page() -> str:
@@ -54,6 +65,13 @@ def write(out: Path) -> None:
     (out / SETTINGS).write_text(settings_page())
     (out / LINT).write_text(reference.page())
     (out / METRICS).write_text(metrics_reference.page())
+    for name, text in {
+        RULES: rules.rules_file(),
+        OPERATORS_RULES: rules.prometheus_rule(),
+        **DASHBOARDS,
+    }.items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text(text)
     (out / PLANS).write_text(json.dumps(plans.schema(), indent=2) + "\n")
 
 
@@ -65,7 +83,7 @@ def main() -> int:
         write(Path(folder))
         stale = [
             name
-            for name in (*STUBS, SETTINGS, LINT, METRICS, PLANS)
+            for name in _GENERATED
             if (REPOSITORY / name).read_text() != (Path(folder) / name).read_text()
         ]
     if stale:

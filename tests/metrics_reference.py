@@ -29,7 +29,8 @@ def page() -> str:
 
 Made from the registered metrics by `make generate`. Both servers tell them at `/metrics` of their
 REST port, beside Python's own `process_*` and `python_*`; the predictor adds vLLM's `vllm:*`. No
-label holds a key, a tenant, an address or a request's own words.
+label holds a key, a tenant, an address or a request's own words. Dashboards, alerts and what they
+query: [manifests/monitoring](../manifests/monitoring/README.md).
 
 {tables}
 """
