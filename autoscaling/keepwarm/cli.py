@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from keepwarm import lint as linting
+from keepwarm.engine.cli import app as engine_app
 from keepwarm.keys.cli import app as keys_app
 from keepwarm.kpa.cli import app as kpa_app
 from keepwarm.local import model_folder, supervisor
@@ -21,6 +22,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.add_typer(trace_app, name="trace")
 app.add_typer(kpa_app, name="kpa")
 app.add_typer(keys_app, name="keys")
+app.add_typer(engine_app, name="engine")
 app.add_typer(warmpool_app, name="warmpool")
 app.command("tune")(tune_command)
 app.command("backtest")(backtest_command)

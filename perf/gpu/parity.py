@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--drivers", type=int, default=4)
     parser.add_argument("--max_num_seqs", type=int, default=256)
     parser.add_argument("--eager", action="store_true", help="for a machine without a GPU")
+    parser.add_argument("--sweep", type=Path, help="write ours for `keepwarm engine advise` there")
     given = parser.parse_args()
     work = given.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
@@ -62,15 +63,23 @@ def main() -> None:
     try:
         servers["ours"] = start_ours(engine, PORTS["ours"], work / "parity-ours.log")
         servers["ours"].first_token_s()
-        for count in map(int, given.connections.split(",")):
-            compare(servers, count, given)
+        counts = sorted(map(int, given.connections.split(",")))
+        points = [sweep_point(count, compare(servers, count, given)) for count in counts]
+        if given.sweep is not None:
+            sweep = {"max_num_seqs": given.max_num_seqs, "points": points}
+            given.sweep.write_text(json.dumps(sweep, indent=2) + "\n")
     finally:
         for server in servers.values():
             server.end()
 
 
-def compare(servers: dict[str, Server], connections: int, given: argparse.Namespace) -> None:
-    """One number of connections: both servers in turns, then their figures and ratios."""
+def compare(
+    servers: dict[str, Server], connections: int, given: argparse.Namespace
+) -> list[dict[str, float]]:
+    """One number of connections: both servers in turns, then their figures and ratios.
+
+    Returns the turns of ours.
+    """
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in servers}
     for turn in range(given.turns):
         order = list(servers) if turn % 2 == 0 else list(servers)[::-1]
@@ -86,6 +95,7 @@ def compare(servers: dict[str, Server], connections: int, given: argparse.Namesp
         if all(turn[key] > 0 for turn in rows["raw"])
     }
     print(json.dumps({"ratio": "ours/raw", "connections": connections, **ratios}), flush=True)
+    return rows["ours"]
 
 
 def load(
@@ -115,6 +125,7 @@ def load(
         "ttft_p50_ms": statistics.median(first),
         "ttft_p99_ms": quantile(first, 0.99),
         "answer_p50_ms": statistics.median(whole),
+        "answer_p99_ms": quantile(whole, 0.99),
         "cpu_s_per_1000_tokens": 1000 * cpu / tokens,
     }
 
@@ -157,6 +168,21 @@ def _noting(ended: list[tuple[float, int]], tokens: int) -> Callable[[int, bytes
         return status == 200 and b"error" not in answer[:200]
 
     return is_right
+
+
+def sweep_point(connections: int, turns: list[dict[str, float]]) -> dict[str, float]:
+    """The turns' medians as a point of a saturation sweep (autoscaling/keepwarm/engine)."""
+    figures = {
+        "tokens_per_s": ("tokens_per_s", 1.0),
+        "ttft_p50_s": ("ttft_p50_ms", 1e-3),
+        "ttft_p99_s": ("ttft_p99_ms", 1e-3),
+        "latency_p50_s": ("answer_p50_ms", 1e-3),
+        "latency_p99_s": ("answer_p99_ms", 1e-3),
+    }
+    return {"concurrency": connections} | {
+        name: round(unit * statistics.median(turn[key] for turn in turns), 6)
+        for name, (key, unit) in figures.items()
+    }
 
 
 def summary(turns: list[dict[str, float]]) -> dict[str, str]:

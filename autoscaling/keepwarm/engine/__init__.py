@@ -1,0 +1,1 @@
+"""What a measured engine should be told: `keepwarm engine`."""
