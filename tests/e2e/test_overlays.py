@@ -19,8 +19,11 @@ import yaml
 from .conftest import OVERLAYS, SERVICE, fresh_namespace, kubectl, rendered
 
 NAMESPACE = "keepwarm-e2e-overlays"
+TWO_MODELS = "two-models"
 # All that serve a model; what warm-pool does is in test_warmpool.py.
-SERVING = sorted(folder.name for folder in OVERLAYS.iterdir() if folder.name != "warm-pool")
+SERVING = sorted(
+    folder.name for folder in OVERLAYS.iterdir() if folder.name not in ("warm-pool", TWO_MODELS)
+)
 NAMES = [*SERVING, "../kind/simulated-gpus"]
 COMPONENTS = ("predictor", "transformer")
 VISIBILITY = "networking.knative.dev/visibility"
@@ -106,6 +109,40 @@ def test_every_knative_overlay_renders_is_accepted_and_becomes_two_knative_servi
         )
 
 
+def test_two_models_become_one_transformer_with_its_table_and_two_predictors(
+    namespace: str, eventually: Callable[..., None]
+) -> None:
+    manifest = rendered(TWO_MODELS, images=3)
+    kubectl("-n", namespace, "apply", "-f", "-", stdin=manifest)
+    names = ("chat-predictor", "chat-transformer", "code-predictor")
+    try:
+        revisions = {f"{name}-00001" for name in names}
+        eventually(
+            lambda: set(in_cluster("revisions.serving.knative.dev")) == revisions,
+            "all three components have a Revision",
+            timeout_s=60,
+        )
+        taken = in_cluster("revisions.serving.knative.dev")["chat-transformer-00001"]["spec"]
+        args = taken["containers"][0]["args"]
+        assert "--models_file=/etc/keepwarm/models/models.yaml" in args
+        # The host from which the table's `service: code` makes the other predictor's.
+        assert args[args.index("--predictor_host") + 1] == f"chat-predictor.{namespace}"
+        tables = {
+            volume["configMap"]["name"] for volume in taken["volumes"] if "configMap" in volume
+        }
+        assert tables <= set(in_cluster("configmaps"))
+        knative = in_cluster("services.serving.knative.dev")
+        assert knative["code-predictor"]["metadata"]["labels"][VISIBILITY] == "cluster-local"
+        assert VISIBILITY not in knative["chat-transformer"]["metadata"]["labels"]
+    finally:
+        kubectl("-n", namespace, "delete", "-f", "-", "--timeout=60s", stdin=manifest)
+        eventually(
+            lambda: not in_cluster("revisions.serving.knative.dev"),
+            "no Revision is left",
+            timeout_s=120,
+        )
+
+
 def is_as_asked(got: dict, asked: dict) -> None:
     for field in ("image", "resources", "securityContext"):
         assert got[field] == asked.get(field, got[field]), field
@@ -180,11 +217,12 @@ def test_every_standard_overlay_renders_is_accepted_and_becomes_deployments(
         )
 
 
-@pytest.mark.parametrize("overlay", NAMES)
+@pytest.mark.parametrize("overlay", [*NAMES, TWO_MODELS])
 def test_every_overlay_lints_without_a_warning(overlay: str) -> None:
     linted = lint(OVERLAYS / overlay)
     assert linted.returncode == 0, linted.stdout + linted.stderr
-    assert "1 InferenceService read" in linted.stdout
+    read = "2 InferenceServices read" if overlay == TWO_MODELS else "1 InferenceService read"
+    assert read in linted.stdout
 
 
 def test_a_kustomization_that_does_not_render_is_an_input_error(tmp_path: Path) -> None:
