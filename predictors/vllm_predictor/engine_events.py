@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from openinference.server.logs import logging_config
+from openinference.server.logs import LogFormat, logging_config
 
 EVENTS_FILE: Final = "KEEPWARM_ENGINE_EVENTS"
 # vLLM's format strings (v1/worker/*_model_runner.py, model_loader/default_loader.py).
@@ -40,13 +40,15 @@ class EventHandler(logging.Handler):
                 events.write(f"kv_cache_gib {record.getMessage().split()[-2]}\n")
 
 
-def configure_logging(folder: Path, level: str, engine_level: str) -> None:
+def configure_logging(
+    folder: Path, level: str, engine_level: str, format_: LogFormat = "text"
+) -> None:
     """Sets up this process's logging and, through its environment, that of vLLM's children.
 
-    Both log in our format; vLLM's loggers show lines from `engine_level` on and report events below
-    `folder`. Must run before vLLM is imported.
+    Both log in one format; vLLM's loggers show lines from `engine_level` on and report events
+    below `folder`. Must run before vLLM is imported.
     """
-    config = logging_config(level)
+    config = logging_config(level, format_)
     config["handlers"]["events"] = {"class": "vllm_predictor.engine_events.EventHandler"}
     config["handlers"]["engine"] = {
         **config["handlers"]["stderr"],

@@ -12,7 +12,7 @@ import kserve
 from kserve.model_server import ModelServer, app, parser
 
 from openinference.server import app as server_app
-from openinference.server import lifecycle
+from openinference.server import lifecycle, spans
 from vllm_predictor import baked, engine_events, preflight
 from vllm_predictor.early_process import EarlyProcess
 from vllm_predictor.service import EngineEnded, PredictorService
@@ -39,7 +39,6 @@ async def run(settings: PredictorSettings, startup: Startup, early: EarlyProcess
     service = PredictorService(settings, startup, life, early)
     server = ModelServer(http_port=settings.http_port, workers=1, enable_grpc=False)
     server.register_model(PredictorModel(settings.model_name, service))
-    server_app.build(app, service, max_body_bytes=settings.max_body_bytes, openai=False)
     logger.info(
         "starting model '%s' from %s, on ports %d (REST) and %d (gRPC)",
         settings.model_name,
@@ -47,7 +46,10 @@ async def run(settings: PredictorSettings, startup: Startup, early: EarlyProcess
         settings.http_port,
         settings.grpc_port,
     )
-    await lifecycle.serve(app, service, settings, life, background=service.run)
+    with spans.tracer(settings, "keepwarm-predictor") as tracer:
+        edge = spans.served(service, tracer, "engine")
+        server_app.build(app, edge, max_body_bytes=settings.max_body_bytes, openai=False)
+        await lifecycle.serve(app, edge, settings, life, background=service.run)
 
 
 def set_environment(settings: PredictorSettings, folder: Path) -> None:
@@ -68,7 +70,9 @@ def set_environment(settings: PredictorSettings, folder: Path) -> None:
     os.environ.setdefault(
         "PYTHONWARNINGS", "ignore::FutureWarning,ignore:resource_tracker:UserWarning"
     )
-    engine_events.configure_logging(folder, settings.log_level, settings.engine_log_level)
+    engine_events.configure_logging(
+        folder, settings.log_level, settings.engine_log_level, settings.log_format
+    )
 
 
 def with_baked(settings: PredictorSettings, scratch: Path) -> PredictorSettings:

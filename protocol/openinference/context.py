@@ -196,6 +196,11 @@ def from_headers(
     )
 
 
+def logged(context: RequestContext) -> dict[str, dict[str, str]]:
+    """The `extra` of a log record about this request; see server.logs.JsonFormatter."""
+    return {"fields": {"request_id": context.request_id}}
+
+
 def usable_request_id(text: str | None) -> str | None:
     """A caller's own id, if it is one."""
     return text if text is not None and _NAME.fullmatch(text) else None

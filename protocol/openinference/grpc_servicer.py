@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 
 from openinference import context as contexts
 from openinference import metrics, text_tensors, v2_grpc
-from openinference.context import Reply, RequestContext
+from openinference.context import Reply, RequestContext, logged
 from openinference.deadlines import bounded, collect_until_deadline, until_deadline
 from openinference.errors import InternalError, InvalidInput, ServingError, Unavailable
 from openinference.generation import Chunk, GenerationRequest
@@ -334,7 +334,7 @@ def _check_message(request: Any) -> None:
 def _serving_error(problem: Exception, call: RequestContext) -> ServingError:
     if isinstance(problem, ServingError):
         return problem
-    logger.error("request %s failed", call.request_id, exc_info=problem)
+    logger.error("request %s failed", call.request_id, exc_info=problem, extra=logged(call))
     return InternalError()
 
 

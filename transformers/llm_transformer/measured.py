@@ -4,6 +4,7 @@ Every label has a handful of values: plans are the operator's, routes and status
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final
@@ -13,6 +14,10 @@ from prometheus_client import Counter, Histogram
 from openinference.context import Cached, RequestContext
 from openinference.errors import ServingError
 from openinference.generation import Chunk, GenerationRequest
+from openinference.server import logs
+
+# A line for each generation, with --log_format json only.
+_log = logging.getLogger(logs.GENERATIONS)
 
 GENERATIONS: Final = Counter(
     "keepwarm_generations",
@@ -77,7 +82,7 @@ async def counted(
     chunks: AsyncGenerator[Chunk, None], request: GenerationRequest, context: RequestContext
 ) -> AsyncGenerator[Chunk, None]:
     """The chunks of an answer that is there; what ends in an error is asked for once more."""
-    tally = _Tally(request, context, 0)
+    tally = _Tally(request, context, asyncio.get_running_loop().time())
     async for chunk in chunks:
         tally.add_unary(chunk)
         yield chunk
@@ -138,3 +143,19 @@ class _Tally:
         queued_s = self._context.reply.queued_s
         if queued_s is not None:
             ENGINE_QUEUE_SECONDS.observe(queued_s)
+        if _log.isEnabledFor(logging.INFO):
+            self._tell(status)
+
+    def _tell(self, status: str) -> None:
+        context = self._context
+        fields = {
+            "request_id": context.request_id,
+            "route": context.caller.route,
+            "plan": self._plan,
+            "status": status,
+            "cache": context.reply.cached or "off",
+            "prompt_tokens": sum(self._prompts.values()),
+            "generation_tokens": sum(self._said.values()),
+            "seconds": round(asyncio.get_running_loop().time() - self._began, 4),
+        }
+        _log.info("generation", extra={logs.FIELDS: fields})

@@ -14,8 +14,10 @@ from llm_transformer.models import ModelTable
 from llm_transformer.routed import routed_forward
 from llm_transformer.service import TransformerService
 from llm_transformer.settings import TransformerSettings
+from llm_transformer.untraced import Untraced
 from openinference.server import app as server_app
-from openinference.server import cors, lifecycle, logs
+from openinference.server import cors, lifecycle, logs, spans
+from openinference.service import InferenceService
 
 logger = logging.getLogger("llm_transformer")
 
@@ -37,31 +39,42 @@ async def run(settings: TransformerSettings) -> None:
     life = lifecycle.Lifecycle()
     table = stages.served_models(settings)
     async with AsyncExitStack() as stack:
+        wrap = Untraced()
+        tracer = stack.enter_context(spans.tracer(settings, "keepwarm-transformer"))
+        if tracer is not None:
+            from llm_transformer.traced import Traced
+
+            wrap = Traced(tracer)
         store = await stack.enter_async_context(stages.shared_store(settings))
-        forward = await stack.enter_async_context(routed_forward(settings, table, store))
-        cached = await stack.enter_async_context(cached_forward(settings, table, forward, store))
+        routed = await stack.enter_async_context(routed_forward(settings, table, store))
+        forward = wrap.forward(routed)
+        cached = wrap.cache(
+            await stack.enter_async_context(cached_forward(settings, table, forward, store))
+        )
         protection = await stack.enter_async_context(stages.protection(settings, cached, store))
         service = TransformerService(
             settings,
             cached,
             life,
-            auth=protection.auth,
-            limits=protection.limits,
+            auth=wrap.auth(protection.auth),
+            limits=wrap.limits(protection.limits),
             table=table,
         )
-        await _serve(settings, table, service, life)
+        await _serve(settings, table, service, spans.served(service, tracer, "request"), life)
 
 
 async def _serve(
     settings: TransformerSettings,
     table: ModelTable,
     service: TransformerService,
+    edge: InferenceService,
     life: lifecycle.Lifecycle,
 ) -> None:
+    """Answers for `service` by what `edge` makes of it."""
     server = ModelServer(http_port=settings.http_port, workers=1, enable_grpc=False)
     for name in table.names:
         server.register_model(TransformerModel(name, service))
-    server_app.build(app, service, max_body_bytes=settings.max_body_bytes, openai=True)
+    server_app.build(app, edge, max_body_bytes=settings.max_body_bytes, openai=True)
     if settings.workers > 1:
         logger.warning("--workers=%d: one process serves; scale by replicas", settings.workers)
     for each in table.predictors:
@@ -72,11 +85,11 @@ async def _serve(
             settings.grpc_port,
             each.target,
         )
-    await lifecycle.serve(cors.allowing(app, settings.cors_origins), service, settings, life)
+    await lifecycle.serve(cors.allowing(app, settings.cors_origins), edge, settings, life)
 
 
 def main() -> None:
     """Serves with the settings of the command line until SIGTERM."""
     settings = TransformerSettings.from_args(sys.argv[1:], parents=[parser])
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format)
     uvloop.run(run(settings))

@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from typing import Protocol
 
-from llm_transformer.auth import Authenticator
+from llm_transformer.auth import Identity
 from llm_transformer.cache.stage import CachedForward
 from llm_transformer.forward import Forward
-from llm_transformer.limits.stage import LimitStage
 from llm_transformer.measured import counted, measured
 from llm_transformer.models import ModelTable, model_table
 from llm_transformer.settings import TransformerSettings
@@ -18,6 +18,22 @@ from openinference.server.lifecycle import Lifecycle
 from openinference.service import check_model, server_metadata
 
 
+class Authenticates(Protocol):
+    """The first stage; see Authenticator."""
+
+    def identify(self, context: RequestContext, model: str) -> Identity:
+        """Who calls."""
+
+
+class Limits(Protocol):
+    """The stage behind it; see LimitStage."""
+
+    def generate(
+        self, request: GenerationRequest, context: RequestContext, identity: Identity
+    ) -> AsyncGenerator[Chunk, None]:
+        """The chunks that answer `request` once it may pass."""
+
+
 class TransformerService:
     """An openinference InferenceService that answers with a predictor's chunks."""
 
@@ -27,8 +43,8 @@ class TransformerService:
         forward: Forward,
         lifecycle: Lifecycle,
         *,
-        auth: Authenticator,
-        limits: LimitStage | None = None,
+        auth: Authenticates,
+        limits: Limits | None = None,
         table: ModelTable | None = None,
     ) -> None:
         """`limits` stands in front of `forward`; None limits nothing.

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from openinference import context as contexts
 from openinference import metrics, sse
-from openinference.context import RequestContext
+from openinference.context import RequestContext, logged
 from openinference.deadlines import while_connected
 from openinference.errors import ClientLeft, InternalError, ServingError
 from openinference.repeats import SCOPE, Candidate
@@ -128,7 +128,7 @@ class Endpoint:
         except ServingError as error:
             return await self._fail(error, context, scope, receive, send)
         except Exception:
-            logger.exception("request %s failed", context.request_id)
+            logger.exception("request %s failed", context.request_id, extra=logged(context))
             return await self._fail(InternalError(), context, scope, receive, send)
         if isinstance(answer, EventStream):
             return await self._stream(answer, context, scope, receive, send)
@@ -168,7 +168,7 @@ class Endpoint:
         except ServingError as error:
             problem = error
         except Exception:
-            logger.exception("stream %s failed", context.request_id)
+            logger.exception("stream %s failed", context.request_id, extra=logged(context))
             problem = InternalError()
         finally:
             await sender.settle()

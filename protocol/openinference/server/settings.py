@@ -5,7 +5,7 @@ import copy
 import sys
 from collections.abc import Sequence
 from types import NoneType
-from typing import Any, ClassVar, Self, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
@@ -76,6 +76,25 @@ class ServerSettings(BaseSettings):
     )
     log_level: str = Field(
         "info", description="debug, info, warning or error.", pattern="^(debug|info|warning|error)$"
+    )
+
+    log_format: Literal["text", "json"] = Field(
+        "text",
+        description="text, or json: an object a line, with the request's id, a line for each "
+        "generation, and no text of a caller or an exception.",
+    )
+    otlp_endpoint: str | None = Field(
+        None,
+        description="Collector of OpenTelemetry traces, by OTLP over gRPC, such as "
+        "http://jaeger.monitoring:4317; https for TLS. Without one nothing is traced.",
+        pattern=r"^https?://[^/\s]+$",
+    )
+    otlp_sample_ratio: float = Field(
+        1.0,
+        description="Share of traces that are kept, of those that begin here; who has begun a "
+        "trace decides about it.",
+        ge=0,
+        le=1,
     )
 
     @field_validator("*", mode="before")

@@ -1,6 +1,7 @@
 """What is counted of a generation, whatever its end and its protocol."""
 
 import asyncio
+import logging
 from contextlib import aclosing
 
 import pytest
@@ -11,6 +12,7 @@ from openinference.context import Cached, Caller, RequestContext
 from openinference.errors import RateLimited, Unavailable
 from openinference.generation import Chunk, FinishReason, GenerationRequest
 from openinference.sampling import SamplingParams
+from openinference.server import logs
 
 FIRST = "keepwarm_time_to_first_token_seconds_count"
 BETWEEN = "keepwarm_inter_token_latency_seconds_count"
@@ -138,3 +140,20 @@ async def test_an_answer_at_hand_is_counted_when_it_is_whole():
     with pytest.raises(Unavailable):
         await _drain(counted(_chunks([error]), request, context))
     assert since.added() == {"200": 1, "prompt": 2, "tokens": 7}
+
+
+async def test_a_generations_line_tells_what_was_done_and_not_what_was_said(caplog):
+    caplog.set_level(logging.INFO, logger=logs.GENERATIONS)
+    await _drain(measured(_chunks(_sequence(0, 3)), _request(stream=True), _context()))
+    (record,) = caplog.records
+    fields = dict(record.fields)
+    assert fields.pop("seconds") >= 0
+    assert fields == {
+        "request_id": "a",
+        "route": "infer",
+        "plan": "gold",
+        "status": "200",
+        "cache": "off",
+        "prompt_tokens": 5,
+        "generation_tokens": 3,
+    }

@@ -14,7 +14,7 @@ from llm_transformer.cache.record import Record
 from llm_transformer.cache.shared import Claim
 from llm_transformer.cache.shelf import Shelf
 from llm_transformer.forward import Forward
-from openinference.context import NOBODY, Cached, RequestContext
+from openinference.context import NOBODY, Cached, RequestContext, logged
 from openinference.errors import InternalError, ServingError
 from openinference.generation import GenerationRequest
 
@@ -108,7 +108,9 @@ class Flights:
                 await shared.commit(self._shelf.slot(digest, model), token, kept)
                 leased = False
         except Exception:
-            logger.exception("request %s: its flight failed", context.request_id)
+            logger.exception(
+                "request %s: its flight failed", context.request_id, extra=logged(context)
+            )
             flight.fail(InternalError())
         finally:
             if self._under_way.get(digest) is flight:
@@ -138,7 +140,7 @@ class Flights:
             flight.fail(error, kept)
             return kept
         except Exception:
-            logger.exception("request %s failed", context.request_id)
+            logger.exception("request %s failed", context.request_id, extra=logged(context))
             flight.fail(InternalError())
             return None
         kept = self._keep(digest, self._pack(flight, request, self._answered(request, context)))
