@@ -81,7 +81,7 @@ async def test_what_had_no_token_costs_nothing_and_a_repeat_costs_once(
     start_predictor(grpc=first.grpc)
     assert (await repeated).text == answer("is repeated", 3)
     assert transformer.metric(
-        'keepwarm_predictor_retries_total{allowed="true",cause="unreachable"}'
+        'keepwarm_predictor_retries_total{allowed="true",cause="unreachable",model="model"}'
     )
     assert transformer.metric(CHARGED) == (1 + len(broken.text.split())) + 0 + (2 + 3)
     # Both places of the plan are free again.

@@ -13,7 +13,7 @@ from .requests import ENDLESS, REST, Client, infer_message, stub
 from .servers import Server
 
 SEQUENCES = "fixed_engine_sequences_total"
-RETRIES = 'keepwarm_predictor_retries_total{allowed="%s",cause="full"}'
+RETRIES = 'keepwarm_predictor_retries_total{allowed="%s",cause="full",model="model"}'
 
 
 class FullEngine:

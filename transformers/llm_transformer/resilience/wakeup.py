@@ -80,6 +80,9 @@ class Wakeup:
         self._unreachable_since: float | None = None
         self._changed = asyncio.Event()
         self._held = 0
+        # Scraped from the start on, at 0.
+        self._held_told = metrics.HELD.labels(model)
+        self._start_seconds = metrics.STARTS.labels(model)
         self._publish()
 
     def is_awake(self, now: float) -> bool:
@@ -142,7 +145,7 @@ class Wakeup:
         until = came + AWAKE_WITHIN_S if context.caller.nowait else _until(context, came)
         outcome = "cancelled"
         self._held += 1
-        metrics.HELD.labels(self._model).set(self._held)
+        self._held_told.set(self._held)
         try:
             async with asyncio.timeout_at(until):
                 while self._waking is not None:
@@ -167,7 +170,7 @@ class Wakeup:
         finally:
             self._held -= 1
             context.reply.note = None
-            metrics.HELD.labels(self._model).set(self._held)
+            self._held_told.set(self._held)
             metrics.HELD_SECONDS.labels(outcome).observe(loop.time() - came)
 
     async def _wake(self) -> None:
@@ -206,7 +209,7 @@ class Wakeup:
         if seconds < AWAKE_WITHIN_S:
             return
         logger.info("model '%s' is ready, %.1f s after it was asked for", self._model, seconds)
-        metrics.STARTS.labels(self._model).observe(seconds)
+        self._start_seconds.observe(seconds)
         self._starts.add(seconds)
         await self._store.add(Start(seconds, time.time()))
 
