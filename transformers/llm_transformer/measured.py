@@ -7,13 +7,14 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import cache
 from typing import Final
 
 from prometheus_client import Counter, Histogram
 
 from openinference.context import Cached, RequestContext
 from openinference.errors import ServingError
-from openinference.generation import Chunk, GenerationRequest
+from openinference.generation import Chunk, GenerationRequest, Usage
 from openinference.server import logs
 
 # A line for each generation, with --log_format json only.
@@ -75,18 +76,53 @@ async def measured(
         status = "504" if late else "cancelled"
         raise
     finally:
-        tally.end(status)
+        tally.end(status, loop.time())
 
 
 async def counted(
     chunks: AsyncGenerator[Chunk, None], request: GenerationRequest, context: RequestContext
 ) -> AsyncGenerator[Chunk, None]:
     """The chunks of an answer that is there; what ends in an error is asked for once more."""
-    tally = _Tally(request, context, asyncio.get_running_loop().time())
+    usage = Usage(request.sampling.n)
     async for chunk in chunks:
-        tally.add_unary(chunk)
+        usage.add(chunk)
         yield chunk
-    tally.end("200")
+    _count(context, "200", usage.prompt_tokens, usage.completion_tokens, 0.0)
+
+
+@cache
+def _generations(route: str, plan: str, status: str) -> Counter:
+    return GENERATIONS.labels(route, plan, status)
+
+
+@cache
+def _tokens(plan: str) -> tuple[Counter, Counter]:
+    return PROMPT_TOKENS.labels(plan), GENERATION_TOKENS.labels(plan)
+
+
+def _count(
+    context: RequestContext, status: str, prompt: int, generated: int, seconds: float
+) -> None:
+    """Counts a generation that has ended, and with --log_format json tells of it."""
+    plan, route = context.plan or "none", context.caller.route
+    _generations(route, plan, status).inc()
+    if generated:
+        of_prompts, of_answers = _tokens(plan)
+        of_prompts.inc(prompt)
+        of_answers.inc(generated)
+    if not _log.isEnabledFor(logging.INFO):
+        return
+    fields = {
+        "request_id": context.request_id,
+        "route": route,
+        "plan": plan,
+        "status": status,
+        "cache": context.reply.cached or "off",
+        "prompt_tokens": prompt,
+        "generation_tokens": generated,
+        "seconds": round(seconds, 4),
+    }
+    _log.info("generation", extra={logs.FIELDS: fields})
 
 
 class _Tally:
@@ -98,7 +134,6 @@ class _Tally:
         "_context",
         "_is_stream",
         "_n",
-        "_plan",
         "_prompts",
         "_said",
         "_seen",
@@ -108,7 +143,6 @@ class _Tally:
         self._is_stream = request.stream
         self._n = request.sampling.n
         self._context = context
-        self._plan = context.plan or "none"
         self._began = began
         self._answered = False
         # By sequence: when its latest chunk came, and how many tokens it had; prompts by number.
@@ -118,44 +152,24 @@ class _Tally:
 
     def add(self, chunk: Chunk, now: float) -> None:
         """Counts a chunk that came at `now`."""
-        self.add_unary(chunk)
+        self._said[chunk.index] = chunk.num_output_tokens
+        self._prompts[chunk.index // self._n] = chunk.num_input_tokens
         if not self._is_stream:
             return
         cached = self._context.reply.cached
         if not self._answered:
             self._answered = True
-            FIRST_TOKEN_SECONDS.labels(self._plan, cached or "off").observe(now - self._began)
+            FIRST_TOKEN_SECONDS.labels(self._context.plan or "none", cached or "off").observe(
+                now - self._began
+            )
         elif cached is not Cached.HIT and chunk.index in self._seen:
             INTER_TOKEN_SECONDS.observe(now - self._seen[chunk.index])
         self._seen[chunk.index] = now
 
-    def add_unary(self, chunk: Chunk) -> None:
-        """Counts a chunk's tokens."""
-        self._said[chunk.index] = chunk.num_output_tokens
-        self._prompts[chunk.index // self._n] = chunk.num_input_tokens
-
-    def end(self, status: str) -> None:
+    def end(self, status: str, now: float) -> None:
         """Adds what has been counted to the metrics."""
-        GENERATIONS.labels(self._context.caller.route, self._plan, status).inc()
-        if self._said:
-            PROMPT_TOKENS.labels(self._plan).inc(sum(self._prompts.values()))
-            GENERATION_TOKENS.labels(self._plan).inc(sum(self._said.values()))
+        prompt, generated = sum(self._prompts.values()), sum(self._said.values())
+        _count(self._context, status, prompt, generated, now - self._began)
         queued_s = self._context.reply.queued_s
         if queued_s is not None:
             ENGINE_QUEUE_SECONDS.observe(queued_s)
-        if _log.isEnabledFor(logging.INFO):
-            self._tell(status)
-
-    def _tell(self, status: str) -> None:
-        context = self._context
-        fields = {
-            "request_id": context.request_id,
-            "route": context.caller.route,
-            "plan": self._plan,
-            "status": status,
-            "cache": context.reply.cached or "off",
-            "prompt_tokens": sum(self._prompts.values()),
-            "generation_tokens": sum(self._said.values()),
-            "seconds": round(asyncio.get_running_loop().time() - self._began, 4),
-        }
-        _log.info("generation", extra={logs.FIELDS: fields})
