@@ -73,10 +73,13 @@ SERVICE: Final = (
                 _rates("keepwarm_generations_total", "status"),
             ),
             Panel(
-                "Generations by plan",
+                "Generations by plan and model",
                 "",
                 "reqps",
-                _rates("keepwarm_generations_total", "plan"),
+                (
+                    *_rates("keepwarm_generations_total", "plan"),
+                    *_rates("keepwarm_generations_total", "model"),
+                ),
             ),
             Panel(
                 "Requests by endpoint",

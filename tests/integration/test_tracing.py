@@ -5,6 +5,7 @@ process.
 """
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -152,6 +153,18 @@ def test_a_trace_has_a_span_for_each_stage_in_both_servers(
 
     assert not any(span.trace == "1" * 32 for span in collector.spans)
     assert not any(SECRET in span.text or POISON in span.text for span in collector.spans)
+
+
+def test_a_collector_that_is_away_costs_neither_answers_nor_the_drain(plans: str) -> None:
+    nobody = "--otlp_endpoint=http://127.0.0.1:1"
+    with (
+        servers.predictor(nobody) as predictor,
+        servers.transformer(predictor.target, plans, nobody) as transformer,
+    ):
+        assert _ask(transformer, "a") == 200
+        for server in (transformer, predictor):
+            server.process.send_signal(signal.SIGTERM)
+            assert server.drained() == 0
 
 
 def test_without_an_endpoint_tracing_is_not_even_imported() -> None:

@@ -1,6 +1,6 @@
 """What callers get, measured where the stages begin: answers by plan, time to first token, tokens.
 
-Every label has a handful of values: plans are the operator's, routes and statuses ours.
+Every label has a handful of values: models and plans are the operator's, routes and statuses ours.
 """
 
 import asyncio
@@ -22,9 +22,9 @@ _log = logging.getLogger(logs.GENERATIONS)
 
 GENERATIONS: Final = Counter(
     "keepwarm_generations",
-    "Generations asked for with a valid key, by route, plan and HTTP status (or cancelled), "
-    "whatever the protocol. A stream that breaks has its error's status.",
-    ["route", "plan", "status"],
+    "Generations asked for with a valid key, by model, route, plan and HTTP status (or "
+    "cancelled), whatever the protocol. A stream that breaks has its error's status.",
+    ["model", "route", "plan", "status"],
 )
 # The bounds of vLLM's histogram of the same name, as far as callers can tell them apart.
 FIRST_TOKEN_SECONDS: Final = Histogram(
@@ -87,12 +87,12 @@ async def counted(
     async for chunk in chunks:
         usage.add(chunk)
         yield chunk
-    _count(context, "200", usage.prompt_tokens, usage.completion_tokens, 0.0)
+    _count(request.model, context, "200", usage.prompt_tokens, usage.completion_tokens, seconds=0)
 
 
 @cache
-def _generations(route: str, plan: str, status: str) -> Counter:
-    return GENERATIONS.labels(route, plan, status)
+def _generations(model: str, route: str, plan: str, status: str) -> Counter:
+    return GENERATIONS.labels(model, route, plan, status)
 
 
 @cache
@@ -101,11 +101,11 @@ def _tokens(plan: str) -> tuple[Counter, Counter]:
 
 
 def _count(
-    context: RequestContext, status: str, prompt: int, generated: int, seconds: float
+    model: str, context: RequestContext, status: str, prompt: int, generated: int, *, seconds: float
 ) -> None:
     """Counts a generation that has ended, and with --log_format json tells of it."""
     plan, route = context.plan or "none", context.caller.route
-    _generations(route, plan, status).inc()
+    _generations(model, route, plan, status).inc()
     if generated:
         of_prompts, of_answers = _tokens(plan)
         of_prompts.inc(prompt)
@@ -114,6 +114,7 @@ def _count(
         return
     fields = {
         "request_id": context.request_id,
+        "model": model,
         "route": route,
         "plan": plan,
         "status": status,
@@ -133,6 +134,7 @@ class _Tally:
         "_began",
         "_context",
         "_is_stream",
+        "_model",
         "_n",
         "_prompts",
         "_said",
@@ -140,6 +142,7 @@ class _Tally:
     )
 
     def __init__(self, request: GenerationRequest, context: RequestContext, began: float) -> None:
+        self._model = request.model
         self._is_stream = request.stream
         self._n = request.sampling.n
         self._context = context
@@ -169,7 +172,7 @@ class _Tally:
     def end(self, status: str, now: float) -> None:
         """Adds what has been counted to the metrics."""
         prompt, generated = sum(self._prompts.values()), sum(self._said.values())
-        _count(self._context, status, prompt, generated, now - self._began)
+        _count(self._model, self._context, status, prompt, generated, seconds=now - self._began)
         queued_s = self._context.reply.queued_s
         if queued_s is not None:
             ENGINE_QUEUE_SECONDS.observe(queued_s)

@@ -34,7 +34,11 @@ class Since:
         return {
             **{
                 status: _sample(
-                    "keepwarm_generations_total", route="infer", plan=plan, status=status
+                    "keepwarm_generations_total",
+                    model="m",
+                    route="infer",
+                    plan=plan,
+                    status=status,
                 )
                 for status in ("200", "429", "500", "503", "504", "cancelled")
             },
@@ -150,6 +154,7 @@ async def test_a_generations_line_tells_what_was_done_and_not_what_was_said(capl
     assert fields.pop("seconds") >= 0
     assert fields == {
         "request_id": "a",
+        "model": "m",
         "route": "infer",
         "plan": "gold",
         "status": "200",
