@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,21 @@ def refusals() -> list[str]:
     ]
 
 
+@contextmanager
+def applied(manifest: str, eventually: Callable[..., None]) -> Iterator[None]:
+    """The manifest in the namespace; at the end it is gone with every Revision."""
+    kubectl("-n", NAMESPACE, "apply", "-f", "-", stdin=manifest)
+    try:
+        yield
+    finally:
+        kubectl("-n", NAMESPACE, "delete", "-f", "-", "--timeout=60s", stdin=manifest)
+        eventually(
+            lambda: not in_cluster("revisions.serving.knative.dev"),
+            "no Revision is left",
+            timeout_s=120,
+        )
+
+
 @overlays("Knative")
 def test_every_knative_overlay_renders_is_accepted_and_becomes_two_knative_services(
     overlay: str,
@@ -81,8 +97,7 @@ def test_every_knative_overlay_renders_is_accepted_and_becomes_two_knative_servi
     assert service["metadata"]["annotations"][MODE] == "Knative"
     kubectl("-n", namespace, "apply", "--dry-run=server", "-f", "-", stdin=manifest)
     began = time.monotonic()
-    kubectl("-n", namespace, "apply", "-f", "-", stdin=manifest)
-    try:
+    with applied(manifest, eventually):
         revisions = {f"{SERVICE}-{component}-00001" for component in COMPONENTS}
         eventually(
             lambda: refusals() or set(in_cluster("revisions.serving.knative.dev")) == revisions,
@@ -100,22 +115,14 @@ def test_every_knative_overlay_renders_is_accepted_and_becomes_two_knative_servi
             has_a_pod(component, eventually)
         assert knative[f"{SERVICE}-predictor"]["metadata"]["labels"][VISIBILITY] == "cluster-local"
         assert VISIBILITY not in knative[f"{SERVICE}-transformer"]["metadata"]["labels"]
-    finally:
-        kubectl("-n", namespace, "delete", "-f", "-", "--timeout=60s", stdin=manifest)
-        eventually(
-            lambda: not in_cluster("revisions.serving.knative.dev"),
-            "no Revision is left",
-            timeout_s=120,
-        )
 
 
 def test_two_models_become_one_transformer_with_its_table_and_two_predictors(
     namespace: str, eventually: Callable[..., None]
 ) -> None:
     manifest = rendered(TWO_MODELS, images=3)
-    kubectl("-n", namespace, "apply", "-f", "-", stdin=manifest)
     names = ("chat-predictor", "chat-transformer", "code-predictor")
-    try:
+    with applied(manifest, eventually):
         revisions = {f"{name}-00001" for name in names}
         eventually(
             lambda: set(in_cluster("revisions.serving.knative.dev")) == revisions,
@@ -134,13 +141,6 @@ def test_two_models_become_one_transformer_with_its_table_and_two_predictors(
         knative = in_cluster("services.serving.knative.dev")
         assert knative["code-predictor"]["metadata"]["labels"][VISIBILITY] == "cluster-local"
         assert VISIBILITY not in knative["chat-transformer"]["metadata"]["labels"]
-    finally:
-        kubectl("-n", namespace, "delete", "-f", "-", "--timeout=60s", stdin=manifest)
-        eventually(
-            lambda: not in_cluster("revisions.serving.knative.dev"),
-            "no Revision is left",
-            timeout_s=120,
-        )
 
 
 def is_as_asked(got: dict, asked: dict) -> None:
