@@ -4,6 +4,7 @@ Everything but the engine is the real one's. A token is a word with the space be
 that its log probability is 0; what would bound the text is refused, for an echo cannot keep to it.
 """
 
+import json
 import re
 import sys
 import types
@@ -63,8 +64,9 @@ def main():
     from vllm_predictor import server
 
     with TemporaryDirectory() as folder:
-        (Path(folder) / "config.json").write_text("{}")
-        sys.argv[1:] = [f"--model_dir={folder}", *sys.argv[1:]]
+        # What the predictor looks at before it starts; an echo has no weights.
+        (Path(folder) / "config.json").write_text(json.dumps({"architectures": ["Echo"]}))
+        sys.argv[1:] = [f"--model_dir={folder}", "--load_format=dummy", *sys.argv[1:]]
         server.main()
 
 
