@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
+# An interpreter reads them when it begins, so they are in its environment or have no effect.
+UNWANTED_WARNINGS: Final = "ignore::FutureWarning,ignore:resource_tracker:UserWarning"
 WEIGHT_FILES: Final = "*.safetensors"
 # What vLLM's engine process imports on its way to a loaded model.
 MODULES: Final = (
@@ -54,6 +56,7 @@ class EarlyProcess(SpawnProcess):
 
     def begin(self) -> None:
         """Starts the process; it imports torch and waits for `prepare`."""
+        os.environ.setdefault("PYTHONWARNINGS", UNWANTED_WARNINGS)
         super().start()
         # multiprocessing waits at the exit for children that are not its daemons.
         atexit.register(self.abandon)

@@ -14,7 +14,7 @@ from kserve.model_server import ModelServer, app, parser
 from openinference.server import app as server_app
 from openinference.server import lifecycle, spans
 from vllm_predictor import baked, engine_events, preflight
-from vllm_predictor.early_process import EarlyProcess
+from vllm_predictor.early_process import UNWANTED_WARNINGS, EarlyProcess
 from vllm_predictor.service import EngineEnded, PredictorService
 from vllm_predictor.settings import PredictorSettings
 from vllm_predictor.startup import Startup, process_began
@@ -67,9 +67,7 @@ def set_environment(settings: PredictorSettings, folder: Path) -> None:
     )
     # Children print these before they read any logging configuration, and Python's tracker of
     # shared memory when it cleans up after vLLM.
-    os.environ.setdefault(
-        "PYTHONWARNINGS", "ignore::FutureWarning,ignore:resource_tracker:UserWarning"
-    )
+    os.environ.setdefault("PYTHONWARNINGS", UNWANTED_WARNINGS)
     engine_events.configure_logging(
         folder, settings.log_level, settings.engine_log_level, settings.log_format
     )
