@@ -50,12 +50,18 @@ def test_every_start_up_phase_was_timed_and_none_runs_any_more(stack: Stack) -> 
     assert any("vllm_predictor.startup: ready after" in line for line in stack.lines)
 
 
-def test_the_predictor_speaks_grpc_health_and_reflection(stack: Stack) -> None:
+def test_the_predictor_speaks_grpc_health_and_reflection(
+    stack: Stack, eventually: Callable[..., None]
+) -> None:
     from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
     with grpc.insecure_channel(f"127.0.0.1:{stack.predictor_grpc}") as channel:
-        health = health_pb2_grpc.HealthStub(channel).Check(
-            health_pb2.HealthCheckRequest(service="inference.GRPCInferenceService")
+        check = health_pb2_grpc.HealthStub(channel).Check
+        asked = health_pb2.HealthCheckRequest(service="inference.GRPCInferenceService")
+        # Health follows readiness within a second, and this may be the first test after the start.
+        eventually(
+            lambda: check(asked).status == health_pb2.HealthCheckResponse.SERVING,
+            "gRPC health says that it serves",
         )
         answers = list(
             reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(
@@ -69,7 +75,6 @@ def test_the_predictor_speaks_grpc_health_and_reflection(stack: Stack) -> None:
                 )
             )
         )
-    assert health.status == health_pb2.HealthCheckResponse.SERVING
     assert {service.name for service in answers[0].list_services_response.service} == {
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
