@@ -8,7 +8,7 @@ import json
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import uvicorn
 from starlette.applications import Starlette
@@ -19,6 +19,8 @@ from starlette.routing import Route
 from openinference.server.lifecycle import QuietUvicorn
 from vllm_predictor.sleep import Busy, Sleeper
 
+Handler = Callable[[Sleeper, Request], Awaitable[JSONResponse]]
+
 HOST = "127.0.0.1"
 PORT = 8082
 TIMEOUT_S = 120
@@ -27,39 +29,42 @@ TIMEOUT_S = 120
 def app(sleeper: Callable[[], Sleeper | None]) -> Starlette:
     """POST /sleep?level=1|2, POST /wake, GET /state; 503 while there is no engine yet."""
 
-    async def sleep(request: Request) -> JSONResponse:
-        level = request.query_params.get("level", "1")
-        if level not in {"1", "2"}:
-            return _error(400, f"level must be 1 or 2, got {level!r:.20}")
-        engine = sleeper()
-        if engine is None:
-            return _error(503, "the engine is starting, or cannot sleep (--sleep_mode)")
-        try:
-            freed = await engine.sleep(1 if level == "1" else 2, "admin")
-        except Busy as busy:
-            return _error(409, str(busy))
-        return JSONResponse({"level": engine.level or 0, "freed_bytes": freed})
+    def with_engine(handler: Handler) -> Callable[[Request], Awaitable[JSONResponse]]:
+        async def answer(request: Request) -> JSONResponse:
+            engine = sleeper()
+            if engine is None:
+                return _error(503, "the engine is starting, or cannot sleep (--sleep_mode)")
+            return await handler(engine, request)
 
-    async def wake(_: Request) -> JSONResponse:
-        engine = sleeper()
-        if engine is None:
-            return _error(503, "the engine is starting, or cannot sleep (--sleep_mode)")
-        await engine.wake()
-        return JSONResponse({"level": engine.level or 0})
-
-    async def state(_: Request) -> JSONResponse:
-        engine = sleeper()
-        if engine is None:
-            return _error(503, "the engine is starting, or cannot sleep (--sleep_mode)")
-        return JSONResponse({"level": engine.level or 0, "idle_s": round(engine.idle_s, 1)})
+        return answer
 
     return Starlette(
         routes=[
-            Route("/sleep", sleep, methods=["POST"]),
-            Route("/wake", wake, methods=["POST"]),
-            Route("/state", state),
+            Route("/sleep", with_engine(_sleep), methods=["POST"]),
+            Route("/wake", with_engine(_wake), methods=["POST"]),
+            Route("/state", with_engine(_state)),
         ]
     )
+
+
+async def _sleep(engine: Sleeper, request: Request) -> JSONResponse:
+    level = request.query_params.get("level", "1")
+    if level not in {"1", "2"}:
+        return _error(400, f"level must be 1 or 2, got {level!r:.20}")
+    try:
+        freed = await engine.sleep(1 if level == "1" else 2, "admin")
+    except Busy as busy:
+        return _error(409, str(busy))
+    return JSONResponse({"level": engine.level or 0, "freed_bytes": freed})
+
+
+async def _wake(engine: Sleeper, _: Request) -> JSONResponse:
+    await engine.wake()
+    return JSONResponse({"level": engine.level or 0})
+
+
+async def _state(engine: Sleeper, _: Request) -> JSONResponse:
+    return JSONResponse({"level": engine.level or 0, "idle_s": round(engine.idle_s, 1)})
 
 
 async def serve(sleeper: Callable[[], Sleeper | None], port: int) -> None:

@@ -20,7 +20,7 @@ from kserve.model_server import parser
 
 from openinference.generation import GenerationRequest, collect
 from openinference.sampling import SamplingParams
-from vllm_predictor import baked, engine_events
+from vllm_predictor import baked, engine_events, preflight
 from vllm_predictor.server import set_environment
 from vllm_predictor.settings import PredictorSettings
 
@@ -40,8 +40,10 @@ def main() -> None:
     settings = PredictorSettings.from_args(sys.argv[1:], parents=[parser])
     if settings.compile_cache is None:
         sys.exit("--compile_cache: say which folder to fill")
-    if not (settings.model_dir / "config.json").exists():
-        sys.exit(f"--model_dir: {settings.model_dir} is not a HuggingFace folder (no config.json)")
+    try:
+        preflight.check(settings, None)
+    except preflight.UnusableModel as unusable:
+        sys.exit(f"--model_dir: {unusable}")
     target = settings.compile_cache
     target.mkdir(parents=True, exist_ok=True)
     (target / baked.MANIFEST).unlink(missing_ok=True)
