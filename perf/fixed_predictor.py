@@ -17,6 +17,7 @@ import zlib
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from prometheus_client import Counter
 
@@ -94,6 +95,32 @@ class FixedEngine:
         yield Chunk(index, text, length, tokens, FinishReason.LENGTH)
 
 
+def serve(
+    build: Callable[[PredictorSettings], object], config: dict[str, Any], flags: list[str]
+) -> None:
+    """The predictor's server with `flags`, over what `build` makes in place of vLLM's engine.
+
+    `config` tells models apart: the weights id follows from it.
+    """
+
+    def built(settings: PredictorSettings, on_config: Callable[[], None], **__: object) -> object:
+        on_config()
+        return build(settings)
+
+    module = types.ModuleType("vllm_predictor.engine")
+    vars(module)["build"] = built
+    sys.modules["vllm_predictor.engine"] = module
+    from vllm_predictor import server
+
+    with TemporaryDirectory() as folder:
+        # A model as far as the server looks; the weights id is that of the folder's files.
+        (Path(folder) / "config.json").write_text(json.dumps(config))
+        (Path(folder) / "model.bin").touch()
+        sys.argv[1:] = [f"--model_dir={folder}", *flags]
+        gc.freeze()
+        server.main()
+
+
 def main() -> None:
     """The command: the flags above, then those of `python -m vllm_predictor`."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False, add_help=False)
@@ -104,24 +131,12 @@ def main() -> None:
     parser.add_argument("--weights", default="", help="what its weights id is made from")
     own, rest = parser.parse_known_args()
 
-    def build(_: PredictorSettings, on_config: Callable[[], None], **__: object) -> FixedEngine:
-        on_config()
+    def build(_: PredictorSettings) -> FixedEngine:
         time.sleep(own.start_s)
         return FixedEngine(own.slots, own.prefill_ms / 1e3, own.token_ms / 1e3)
 
-    module = types.ModuleType("vllm_predictor.engine")
-    vars(module)["build"] = build
-    sys.modules["vllm_predictor.engine"] = module
-    from vllm_predictor import server
-
-    with TemporaryDirectory() as folder:
-        # A model as far as the server looks; the weights id is that of the folder's files.
-        config = {"architectures": ["FixedEngine"], "weights": own.weights}
-        (Path(folder) / "config.json").write_text(json.dumps(config))
-        (Path(folder) / "model.bin").touch()
-        sys.argv[1:] = [f"--model_dir={folder}", f"--max_num_seqs={own.slots}", *rest]
-        gc.freeze()
-        server.main()
+    config = {"architectures": ["FixedEngine"], "weights": own.weights}
+    serve(build, config, [f"--max_num_seqs={own.slots}", *rest])
 
 
 if __name__ == "__main__":
