@@ -11,7 +11,7 @@ UV := .tools/bin/uv
 BIN := .venv/bin
 SOURCES := autoscaling manifests predictors protocol transformers
 SCRIPTS = .ci/run $(shell find manifests tests -name '*.sh')
-LOCKED := tools build dev transformer predictor-cpu predictor-gpu demo perf controller mlserver simfaas locust
+LOCKED := tools build dev transformer predictor-cpu predictor-gpu demo perf controller mlserver simfaas swarm
 
 .PHONY: help
 help: ## Print the targets
@@ -75,7 +75,7 @@ overload: .venv/.ready ## Measure goodput over load, with and without shedding (
 .PHONY: locust
 locust: .tools/.ready ## Run a Locust scenario (URL=http://HOST:PORT SCENARIO=peak ARGS="--stage-seconds 60")
 	@$(UV) venv --quiet --allow-existing --python '>=3.11,<3.13' build/locust
-	@$(UV) pip sync --quiet --python build/locust requirements/locust.txt
+	@$(UV) pip sync --quiet --python build/locust requirements/swarm.txt
 	build/locust/bin/locust -f perf/locustfile.py --headless --only-summary --host '$(URL)' \
 	$(if $(SCENARIO),--scenario $(SCENARIO)) $(ARGS)
 
@@ -117,7 +117,7 @@ lock: .tools/.ready ## Compile requirements/*.txt from pyproject.toml (UPGRADE=-
 .PHONY: $(LOCKED)
 tools: # without the project's environments: any python3 may install uv
 	@$(compile) --no-config --group $@
-build mlserver simfaas locust:
+build mlserver simfaas swarm:
 	@$(compile) --group $@
 dev:
 	@$(compile) pyproject.toml --extra demo --group dev $(CPU)

@@ -10,24 +10,17 @@ entries of their own beside the requests.
 import itertools
 import random
 import time
-from argparse import Namespace
 from typing import TYPE_CHECKING
 
 from locust import FastHttpUser, LoadTestShape, constant_throughput, events, task
 from locust.argument_parser import LocustArgumentParser
 from protocols import PROTOCOLS, Ask, encoded
-from schedule import MIX, Planned, Shape
+from schedule import MIX, SCENARIOS, Planned, Shape, rate_at
 from sse import EventReader
 
 if TYPE_CHECKING:
     from geventhttpclient.response import HTTPSocketResponse
 
-# Requests a second, one step after the other.
-SCENARIOS = {
-    "baseline": (50, 100, 150, 200),
-    "peak": (500, 750, 1000),
-    "limit": (1000, 1500, 2000),
-}
 NAMES = dict(zip(MIX, ("short", "medium", "long"), strict=True))
 _numbers = itertools.count()
 
@@ -66,18 +59,12 @@ class Scenario(LoadTestShape):
 
     def tick(self) -> tuple[int, float] | None:
         options = self.runner.environment.parsed_options
-        return users_at(self.get_run_time(), options)
-
-
-def users_at(seconds: float, options: Namespace) -> tuple[int, float] | None:
-    """How many users there are then, and how many come a second; None when the scenario is over."""
-    rates = SCENARIOS[options.scenario]
-    step = int(seconds / options.stage_seconds)
-    if step >= len(rates):
-        return None
-    users = max(1, round(rates[step] * options.scale / options.user_rate))
-    # All within a second: Locust starts some hundreds in one.
-    return users, users
+        rate = rate_at(options.scenario, self.get_run_time(), options.stage_seconds)
+        if rate is None:
+            return None
+        users = max(1, round(rate * options.scale / options.user_rate))
+        # All of a step at once.
+        return users, users
 
 
 class Caller(FastHttpUser):

@@ -48,6 +48,12 @@ class Shape:
 
 # The mix that all of keepwarm's load figures are told for: short, medium and long at 3:2:1.
 MIX = (Shape(3, 30, 50), Shape(2, 50, 100), Shape(1, 200, 200))
+# Requests a second, one step after the other.
+SCENARIOS = {
+    "baseline": (50, 100, 150, 200),
+    "peak": (500, 750, 1000),
+    "limit": (1000, 1500, 2000),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +98,13 @@ def parse_mix(text: str) -> tuple[Shape, ...]:
             raise ValueError(f"{part!r}: weight and tokens must be above 0")
         shapes.append(shape)
     return tuple(shapes)
+
+
+def rate_at(scenario: str, seconds: float, stage_s: float) -> float | None:
+    """A scenario's rate so long after its beginning; None when it is over."""
+    rates = SCENARIOS[scenario]
+    step = int(seconds / stage_s)
+    return rates[step] if step < len(rates) else None
 
 
 def times(stages: Sequence[Stage], *, seed: int | None) -> Iterator[float]:

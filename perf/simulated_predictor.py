@@ -56,6 +56,8 @@ class SimulatedEngine:
         self._batch = Batch(profile)
         self._timer: asyncio.TimerHandle | None = None
         self._counted = 0
+        RUNNING.set_function(lambda: self._batch.running)
+        WAITING.set_function(lambda: self._batch.waiting)
 
     def shutdown(self) -> None:
         """Ends the steps; nobody is told of another."""
@@ -135,8 +137,6 @@ class SimulatedEngine:
             sequence.caller((sequence, tokens))
         TOKENS.inc(self._batch.generated - self._counted)
         self._counted = self._batch.generated
-        RUNNING.set(self._batch.running)
-        WAITING.set(self._batch.waiting)
         self._arm()
 
 

@@ -5,7 +5,7 @@ import statistics
 
 import pytest
 from protocols import PROTOCOLS, Ask, prompt
-from schedule import MIX, Shape, Stage, parse_mix, parse_stages, plan, replay, times
+from schedule import MIX, Shape, Stage, parse_mix, parse_stages, plan, rate_at, replay, times
 
 from keepwarm.traces.errors import TraceError
 
@@ -69,6 +69,11 @@ def test_a_share_of_requests_repeats_popular_prompts_with_their_lengths():
     assert len(popular) / len(planned) == pytest.approx(0.6, abs=0.03)
     kinds = {(each.prompt, each.prompt_tokens, each.output_tokens) for each in popular}
     assert len(kinds) == 10
+
+
+def test_a_scenario_goes_through_its_rates_and_ends():
+    rates = [rate_at("peak", seconds, 10) for seconds in (0, 9.9, 10, 29.9, 30)]
+    assert rates == [500, 500, 750, 1000, None]
 
 
 def test_mixes_are_told_by_weight_and_lengths():
