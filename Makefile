@@ -11,7 +11,7 @@ UV := .tools/bin/uv
 BIN := .venv/bin
 SOURCES := autoscaling manifests predictors protocol transformers
 SCRIPTS = .ci/run $(shell find manifests tests -name '*.sh')
-LOCKED := tools build dev transformer predictor-cpu predictor-gpu demo perf controller mlserver simfaas swarm
+LOCKED := tools build dev transformer predictor-cpu predictor-gpu demo perf controller mlserver simfaas swarm litellm
 
 .PHONY: help
 help: ## Print the targets
@@ -63,10 +63,18 @@ fuzz: .venv/.ready ## Fuzz the decoders (ARGS="--seconds 600 chat v2_infer")
 	$(BIN)/python tests/fuzz/campaign.py $(ARGS)
 
 .PHONY: bench
-bench: .venv/.ready ## Measure codecs, cache hits and the transformer's overhead beside stock KServe
+bench: .venv/.ready ## Measure codecs and cache hits
 	$(BIN)/python perf/codec.py
 	$(BIN)/python perf/cache_hit.py
+
+.PHONY: bench-hop
+bench-hop: .venv/.ready build/litellm/.ready ## Measure a request's cost beside KServe's, a bare proxy's and LiteLLM's
 	$(BIN)/python perf/hop.py $(ARGS)
+
+build/litellm/.ready: requirements/litellm.txt .tools/.ready
+	@$(UV) venv --quiet --allow-existing --python '>=3.11,<3.13' build/litellm
+	@$(UV) pip sync --quiet --python build/litellm $<
+	@touch $@
 
 .PHONY: overload
 overload: .venv/.ready ## Measure goodput over load, with and without shedding (ARGS="--svg overload.svg")
@@ -117,7 +125,7 @@ lock: .tools/.ready ## Compile requirements/*.txt from pyproject.toml (UPGRADE=-
 .PHONY: $(LOCKED)
 tools: # without the project's environments: any python3 may install uv
 	@$(compile) --no-config --group $@
-build mlserver simfaas swarm:
+build mlserver simfaas swarm litellm:
 	@$(compile) --group $@
 dev:
 	@$(compile) pyproject.toml --extra demo --group dev $(CPU)

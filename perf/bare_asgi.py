@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 import uvicorn
-from dummy_predictor import ANSWER
+from canned import ANSWER
 
 HEADERS = [(b"content-type", b"application/json")]
 

@@ -11,8 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
 
-import orjson
-
 Snapshot = TypeVar("Snapshot")
 # A connection that has had no answer for so long ends the run.
 STALL_S = 30.0
@@ -20,10 +18,15 @@ STALL_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A request as it goes over the wire, and whether an answer (status, body) is right."""
+    """A request as it goes over the wire, and whether an answer (status, body) is right.
+
+    `fresh` makes a request that nobody has sent before, where that matters; else `request` is sent
+    again and again.
+    """
 
     request: bytes
     is_right: Callable[[int, bytes], bool]
+    fresh: Callable[[], bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +34,8 @@ class Window(Generic[Snapshot]):
     """What was measured from `before` to `after`.
 
     `latencies_ms` are those of right answers, from the request's first byte to the answer's last;
-    `first_ms` those to the answer's first event, and `events` how many came, for answers of
-    server-sent events.
+    `first_ms` those to the answer's first event, `between_ms` those from one read with events to
+    the next of the same answer, and `events` how many came, for answers of server-sent events.
     """
 
     seconds: float
@@ -40,6 +43,7 @@ class Window(Generic[Snapshot]):
     after: Snapshot
     latencies_ms: list[float]
     first_ms: list[float]
+    between_ms: list[float]
     events: int
     errors: int
 
@@ -52,50 +56,6 @@ def http_post(path: str, body: bytes, header: str = "") -> bytes:
         f"content-length: {len(body)}\r\n{more}\r\n"
     )
     return head.encode() + body
-
-
-def infer_exchange(model: str, number: int, text: str, header: str = "") -> Exchange:
-    """A V2 infer of one BYTES tensor; its answer must repeat the id and hold `text`."""
-    request_id = f"connection-{number}"
-    body = orjson.dumps(
-        {
-            "id": request_id,
-            "inputs": [
-                {
-                    "name": "text_input",
-                    "shape": [1],
-                    "datatype": "BYTES",
-                    "data": ["The capital of France is"],
-                }
-            ],
-            "parameters": {"max_tokens": 16},
-        }
-    )
-
-    def is_right(status: int, answer: bytes) -> bool:
-        if status != 200:
-            return False
-        message = orjson.loads(answer)
-        (output,) = message["outputs"]
-        return bool(message["id"] == request_id and output["data"] == [text])
-
-    return Exchange(http_post(f"/v2/models/{model}/infer", body, header), is_right)
-
-
-def stream_exchange(model: str, *, tokens: int, pause_ms: float, token: str) -> Exchange:
-    """A generate_stream; its events must hold `tokens` times `token`, one each."""
-    body = orjson.dumps(
-        {"text_input": f"{pause_ms:g} ms between tokens", "parameters": {"max_tokens": tokens}}
-    )
-
-    def is_right(status: int, answer: bytes) -> bool:
-        events = [
-            orjson.loads(event.removeprefix(b"data: ")) for event in answer.split(b"\n\n")[:-1]
-        ]
-        texts = [event["text_output"] for event in events]
-        return status == 200 and texts == [token] * tokens
-
-    return Exchange(http_post(f"/v2/models/{model}/generate_stream", body), is_right)
 
 
 async def drive(
@@ -137,6 +97,7 @@ async def drive(
         after,
         [latency for c in connections for latency in c.latencies_ms],
         [first for c in connections for first in c.first_ms],
+        [between for c in connections for between in c.between_ms],
         sum(c.events for c in connections),
         sum(c.errors for c in connections),
     )
@@ -151,9 +112,10 @@ class _Connection(asyncio.Protocol):
         self._last = False
         self._began = 0.0
         self._answer = bytearray()
-        self._first: float | None = None
+        self._latest: float | None = None
         self.latencies_ms: list[float] = []
         self.first_ms: list[float] = []
+        self.between_ms: list[float] = []
         self.events = 0
         self.errors = 0
         self.idle: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -177,9 +139,11 @@ class _Connection(asyncio.Protocol):
 
     def send(self) -> None:
         self._answer.clear()
-        self._first = None
+        self._latest = None
+        fresh = self._exchange.fresh
+        request = self._exchange.request if fresh is None else fresh()
         self._began = time.perf_counter()
-        self._transport.write(self._exchange.request)
+        self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
         answer = self._answer
@@ -196,12 +160,13 @@ class _Connection(asyncio.Protocol):
                 self._received(status, bytes(answer[head_end + 4 :]))
             return
         events = data.count(b"data: ")
-        if self._counting:
-            self.events += events
-        if self._first is None and events:
-            self._first = time.perf_counter()
+        if events:
+            now, latest = time.perf_counter(), self._latest
+            self._latest = now
             if self._counting:
-                self.first_ms.append((self._first - self._began) * 1e3)
+                self.events += events
+                since = self.first_ms if latest is None else self.between_ms
+                since.append((now - (self._began if latest is None else latest)) * 1e3)
         if answer.endswith(b"0\r\n\r\n"):
             self._received(status, _unchunked(bytes(answer[head_end + 4 :])))
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Sequence
 
 import grpc
 import uvloop
+from canned import ANSWER, PIECE
 
 from openinference import text_tensors
 from openinference.context import RequestContext
@@ -18,9 +19,6 @@ from openinference.generation import Chunk, FinishReason, GenerationRequest
 from openinference.grpc_servicer import InferenceServicer, register
 from openinference.messages import ModelMetadata, ServerMetadata
 from openinference.service import check_model
-
-ANSWER = " Paris is the capital of France, on the Seine; two million people live in it."
-PIECE = " token"
 
 
 class DummyService:

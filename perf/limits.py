@@ -25,8 +25,9 @@ from typing import Any
 
 import uvloop
 import yaml
-from closed_loop import drive, infer_exchange
-from dummy_predictor import ANSWER
+from canned import ANSWER
+from closed_loop import drive
+from exchanges import infer_exchange
 from pinned import PinnedServer, free_port
 
 from llm_transformer import stages

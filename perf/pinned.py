@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,13 +26,20 @@ class PinnedServer:
     """A Python program that listens on `port` and runs on `core` only, where that is given."""
 
     def __init__(
-        self, name: str, arguments: Sequence[str], *, port: int, core: int | None = None
+        self,
+        name: str,
+        arguments: Sequence[str],
+        *,
+        port: int,
+        core: int | None = None,
+        python: str = sys.executable,
+        variables: Mapping[str, str] | None = None,
     ) -> None:
-        """Starts `python ARGUMENTS`; its output goes to our stderr."""
+        """Starts `PYTHON ARGUMENTS` with more environment variables; its output is our stderr's."""
         self.name = name
         self.port = port
         self._process = subprocess.Popen(  # noqa: S603 (our own servers)
-            [sys.executable, *arguments], stdout=sys.stderr
+            [python, *arguments], stdout=sys.stderr, env={**os.environ, **(variables or {})}
         )
         if core is not None:
             # Before the interpreter has begun its first thread; later threads inherit it.
