@@ -86,7 +86,7 @@ def stream_exchange(
     body = orjson.dumps(
         {
             "text_input": f"{prompt} {_MARK}" if distinct else prompt,
-            "parameters": {"max_tokens": tokens},
+            "parameters": {"max_tokens": tokens, "temperature": 0},
         }
     )
 
@@ -107,6 +107,7 @@ def chat_stream_exchange(
             "model": model,
             "messages": [{"role": "user", "content": f"{prompt} {_MARK}" if distinct else prompt}],
             "max_tokens": tokens,
+            "temperature": 0,
             "stream": True,
         }
     )

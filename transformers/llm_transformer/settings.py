@@ -64,7 +64,7 @@ class TransformerSettings(ServerSettings):
         description="Sequences at the predictor at a time, to begin with; it then grows and "
         "shrinks with what the predictor can take.",
         ge=1,
-        le=4096,
+        le=16384,
     )
     engine_queue_target_s: float = Field(
         0.2,

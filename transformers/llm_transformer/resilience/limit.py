@@ -22,7 +22,7 @@ COOL_DOWN_S: Final = 1.0
 class ConcurrencyLimit:
     """The limit, in sequences."""
 
-    def __init__(self, first: int, *, least: int = 1, most: int = 4096, queue_s: float) -> None:
+    def __init__(self, first: int, *, least: int = 1, most: int = 16384, queue_s: float) -> None:
         """Begins at `first`; answers that waited over `queue_s` in the engine shrink it."""
         self._value = float(min(max(first, least), most))
         self._least = least
