@@ -71,6 +71,26 @@ bench: .venv/.ready ## Measure codecs and cache hits
 bench-hop: .venv/.ready build/litellm/.ready ## Measure a request's cost beside KServe's, a bare proxy's and LiteLLM's
 	$(BIN)/python perf/hop.py $(ARGS)
 
+.PHONY: bench-stages
+bench-stages: .venv/.ready ## Measure what each of the transformer's stages costs a request, by turning it off
+	$(BIN)/python perf/stages.py $(ARGS)
+
+.PHONY: bench-streams
+bench-streams: .venv/.ready build/litellm/.ready ## Measure what a proxy adds to a stream's tokens, in time and CPU
+	$(BIN)/python perf/streams.py $(ARGS)
+
+.PHONY: bench-idle
+bench-idle: .venv/.ready ## Measure the memory of 5,000 open streams
+	$(BIN)/python perf/idle_streams.py $(ARGS)
+
+.PHONY: bench-compare
+bench-compare: .venv/.ready ## Fail when a request, hit or token has become dearer than it landed (ARGS="--margin 0.2")
+	$(BIN)/python perf/guard.py $(ARGS)
+
+.PHONY: bench-land
+bench-land: .venv/.ready ## Keep what bench-compare measures as what landed
+	$(BIN)/python perf/guard.py --land $(ARGS)
+
 build/litellm/.ready: requirements/litellm.txt .tools/.ready
 	@$(UV) venv --quiet --allow-existing --python '>=3.11,<3.13' build/litellm
 	@$(UV) pip sync --quiet --python build/litellm $<

@@ -7,12 +7,11 @@ else happens on the machine meets both. The request is V2 JSON or an OpenAI chat
 
 import argparse
 import os
-import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,6 +21,7 @@ import orjson
 import uvloop
 from closed_loop import Exchange, Window, drive, http_post
 from pinned import PinnedServer, free_port
+from report import cell, keep, ratio, table, where
 
 MODEL = "model"
 CONNECTIONS = 32
@@ -161,40 +161,63 @@ async def measure(server: PinnedServer, exchanges: Sequence[Exchange], seconds: 
     return Sample.of(window)
 
 
-async def compare(rig: Rig, repetitions: int, seconds: float) -> int:
-    """Measures and prints; returns the number of wrong answers."""
-    errors = 0
-    print("| request | server | requests/s | CPU us/request | hit / floor, requests/s | by CPU |")
-    print("|---|---|---|---|---|---|")
+async def compare(
+    rig: Rig, repetitions: int, seconds: float
+) -> dict[str, list[tuple[Sample, Sample]]]:
+    """Hit and floor in each repetition, by request."""
+    found: dict[str, list[tuple[Sample, Sample]]] = {}
     for name, (path, request, header) in REQUESTS.items():
         body = orjson.dumps(request)
         answer = rig.answer(path, body)
         floor = rig.floor(name, answer)
         exchanges = [exchange_of(path, body, header, answer)] * CONNECTIONS
-        pairs = [
+        found[name] = [
             (
                 await measure(rig.transformer, exchanges, seconds),
                 await measure(floor, exchanges, seconds),
             )
             for _ in range(repetitions)
         ]
-        hits, floors = zip(*pairs, strict=True)
-        rate = _cell([hit.requests_per_s / low.requests_per_s for hit, low in pairs], 2)
-        cpu = _cell([low.server_us / hit.server_us for hit, low in pairs], 2)
-        for server, samples, ratios in (("hit", hits, (rate, cpu)), ("floor", floors, ("", ""))):
-            cells = (
-                _cell([sample.requests_per_s for sample in samples], 0),
-                _cell([sample.server_us for sample in samples], 1),
+    return found
+
+
+def figures(found: Mapping[str, Sequence[tuple[Sample, Sample]]]) -> dict[str, list[float]]:
+    """The floor's CPU time over the hit's and the hit's rate over the floor's, by name."""
+    named: dict[str, list[float]] = {}
+    for name, pairs in found.items():
+        named[f"cache hit, {name}: of the floor, by CPU"] = [
+            ratio(low.server_us, hit.server_us) for hit, low in pairs
+        ]
+        named[f"cache hit, {name}: of the floor, requests/s"] = [
+            ratio(hit.requests_per_s, low.requests_per_s) for hit, low in pairs
+        ]
+    return named
+
+
+def tables(found: Mapping[str, Sequence[tuple[Sample, Sample]]]) -> str:
+    """The report."""
+    ratios = figures(found)
+    rows = []
+    for name, pairs in found.items():
+        told = [
+            cell(ratios[f"cache hit, {name}: of the floor, {what}"], 2)
+            for what in ("requests/s", "by CPU")
+        ]
+        for server, samples, last in zip(
+            ("hit", "floor"), zip(*pairs, strict=True), (told, ["", ""]), strict=True
+        ):
+            rows.append(
+                (
+                    name,
+                    server,
+                    cell([s.requests_per_s for s in samples], 0),
+                    cell([s.server_us for s in samples], 1),
+                    *last,
+                    sum(s.errors for s in samples),
+                )
             )
-            print(f"| {' | '.join((name, server, *cells, *ratios))} |")
-            errors += sum(sample.errors for sample in samples)
-    return errors
-
-
-def _cell(values: Sequence[float], digits: int) -> str:
-    """Median with its range."""
-    low, middle, high = min(values), statistics.median(values), max(values)
-    return f"{middle:.{digits}f} ({low:.{digits}f}..{high:.{digits}f})"
+    columns = ("request", "server", "requests/s", "CPU us/request")
+    return table((*columns, "hit / floor, requests/s", "by CPU", "errors"), rows)
 
 
 def main() -> None:
@@ -202,10 +225,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement")
     parser.add_argument("--repetitions", type=int, default=5, help="measurements of each server")
+    parser.add_argument("--json", type=Path, help="file for every sample")
     arguments = parser.parse_args()
     with ExitStack() as stack:
-        errors = uvloop.run(compare(Rig(stack), arguments.repetitions, arguments.seconds))
-    sys.exit(1 if errors else 0)
+        found = uvloop.run(compare(Rig(stack), arguments.repetitions, arguments.seconds))
+    print(f"{where()}\n\n{tables(found)}")
+    samples = {name: [tuple(map(asdict, pair)) for pair in pairs] for name, pairs in found.items()}
+    keep(arguments.json, samples=samples, figures=figures(found))
+    sys.exit(1 if any(each.errors for pairs in found.values() for p in pairs for each in p) else 0)
 
 
 if __name__ == "__main__":
