@@ -108,6 +108,7 @@ def report(
         "rows": rows,
         "gaps_s": percentiles(done.gaps),
         "most_in_flight": done.most_in_flight,
+        "run_s": done.seconds,
         "driver_core": done.driver_cpu_s / done.seconds if done.seconds else 0.0,
     }
 
