@@ -20,7 +20,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import httpx
-from open_loop import drive
+from open_loop import allow_many_connections, drive
 from pinned import PinnedServer, free_port
 from protocols import PROTOCOLS, Ask, encoded
 from schedule import MIX, Stage, plan, times
@@ -164,6 +164,7 @@ def main() -> None:
     parser.add_argument("--httpx", metavar="URL", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.httpx:
+        allow_many_connections()
         driven = _drive_httpx(arguments.httpx, arguments.rate, arguments.seconds)
         print(json.dumps(asyncio.run(driven)))
         return

@@ -19,7 +19,7 @@ from typing import Any
 
 import uvloop
 from load_report import Outcome, Slo, as_json, parse_slo, percentiles, summary, table
-from open_loop import Callers, Reply, drive
+from open_loop import Callers, Reply, allow_many_connections, drive
 from protocols import PROTOCOLS, Ask, Protocol, encoded
 from schedule import MIX, Planned, Stage, parse_mix, parse_stages, plan, replay, times
 
@@ -183,6 +183,7 @@ def main() -> None:
     """The command; its exit status is 1 when nothing was answered."""
     arguments = _arguments()
     planned, stages = arguments.plan
+    allow_many_connections()
     # A cycle search over the plan would show in the latencies; there are no cycles to speak of.
     gc.set_threshold(100_000, 50, 50)
     done = uvloop.run(

@@ -7,6 +7,7 @@ cost one core little. A request that is neither answered nor cut within its pati
 
 import asyncio
 import math
+import resource
 import ssl
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
@@ -254,6 +255,12 @@ class _Connection(asyncio.Protocol):
         self.is_clean = self._framed and self._parser.should_keep_alive() and not self._lost
         if self._done is not None and not self._done.done():
             self._done.set_result(None)
+
+
+def allow_many_connections() -> None:
+    """Lets this process have as many open files as it may; a connection is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def ask(

@@ -10,6 +10,7 @@ import json
 from typing import cast
 
 import uvloop
+from open_loop import allow_many_connections
 
 HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
@@ -113,6 +114,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=100)
     parser.add_argument("--pause_ms", type=float, default=100)
     arguments = parser.parse_args()
+    allow_many_connections()
     uvloop.run(serve(arguments.port, arguments.tokens, arguments.pause_ms / 1e3))
 
 

@@ -65,12 +65,12 @@ def servers(eventually) -> Iterator[Servers]:
         yield Servers(transformer, predictor)
 
 
-def load(servers: Servers, tmp_path: Path, *flags: str) -> tuple[dict, list[dict]]:
+def load(port: int, tmp_path: Path, *flags: str) -> tuple[dict, list[dict]]:
     """The figures of a run and its requests."""
     figures, outcomes = tmp_path / "figures.json", tmp_path / "outcomes.jsonl"
     done = subprocess.run(
         [
-            *(sys.executable, PERF / "load.py", f"--url=http://127.0.0.1:{servers.transformer}"),
+            *(sys.executable, PERF / "load.py", f"--url=http://127.0.0.1:{port}"),
             *(f"--json={figures}", f"--outcomes={outcomes}", *flags),
         ],
         capture_output=True,
@@ -88,7 +88,9 @@ def load(servers: Servers, tmp_path: Path, *flags: str) -> tuple[dict, list[dict
 def test_every_request_is_answered_with_the_tokens_it_asked_for(servers, tmp_path, protocol):
     before = servers.metric("simulated_engine_tokens_total")
     figures, outcomes = load(
-        servers, tmp_path, f"--protocol={protocol}", "--rate=15..30", "--seconds=2", "--slo=e2e=60"
+        servers.transformer,
+        tmp_path,
+        *(f"--protocol={protocol}", "--rate=15..30", "--seconds=2", "--slo=e2e=60"),
     )
     row = figures["rows"]["all"]
     assert row["ends"] == {"ok": len(outcomes)}
@@ -110,7 +112,9 @@ def test_a_trace_is_replayed_and_its_outcomes_give_a_latency_model(servers, tmp_
     ]
     trace.write_text("\n".join(map(json.dumps, rows)))
     _, outcomes = load(
-        servers, tmp_path, "--protocol=generate_stream", f"--trace={trace}", "--speed=4"
+        servers.transformer,
+        tmp_path,
+        *("--protocol=generate_stream", f"--trace={trace}", "--speed=4"),
     )
     by_due = sorted(outcomes, key=lambda each: each["due_s"])
     assert [each["due_s"] for each in by_due] == pytest.approx([n / 20 for n in range(60)])
@@ -118,6 +122,22 @@ def test_a_trace_is_replayed_and_its_outcomes_give_a_latency_model(servers, tmp_
     assert lengths == [(row["input_length"], row["output_length"]) for row in rows]
     fitted = latency.fit(latency.read((tmp_path / "outcomes.jsonl").open("rb"), "run"))
     assert fitted.step_s >= STEP_S
+
+
+def test_thousands_of_streams_at_once_end_with_all_their_tokens(tmp_path):
+    port = free_port()
+    program = [str(PERF / "token_source.py"), f"--port={port}", "--tokens=20", "--pause_ms=100"]
+    source = PinnedServer("source", program, port=port)
+    try:
+        source.wait_until_listening()
+        flags = ("--protocol=chat", "--rate=1000x2", "--mix=1:30:20")
+        figures, outcomes = load(port, tmp_path, *flags)
+    finally:
+        source.end()
+    assert len(outcomes) > 1900
+    assert figures["rows"]["all"]["ends"] == {"ok": len(outcomes)}
+    assert {each["output_tokens"] for each in outcomes} == {20}
+    assert figures["most_in_flight"] > 500
 
 
 async def test_streams_of_many_callers_at_once_are_right_to_the_last_token(servers):
