@@ -124,8 +124,8 @@ def _planned(arguments: argparse.Namespace) -> tuple[list[Planned], tuple[Stage,
     due = times(stages, seed=None if arguments.arrivals == "constant" else arguments.seed)
     mix = parse_mix(arguments.mix) if arguments.mix else MIX
     share, pool = arguments.repeat, arguments.pool
-    found = plan(due, mix, seed=arguments.seed, name=arguments.name, repeat=share, pool=pool)
-    return list(found), stages
+    requests = plan(due, mix, seed=arguments.seed, name=arguments.name, repeat=share, pool=pool)
+    return list(requests), stages
 
 
 def _arguments() -> argparse.Namespace:
