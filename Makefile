@@ -93,7 +93,7 @@ bench-land: .venv/.ready ## Keep what bench-compare measures as what landed
 
 build/litellm/.ready: requirements/litellm.txt .tools/.ready
 	@$(UV) venv --quiet --allow-existing --python '>=3.11,<3.13' build/litellm
-	@$(UV) pip sync --quiet --python build/litellm $<
+	@$(UV) pip sync --quiet --python build/litellm --compile-bytecode $<
 	@touch $@
 
 .PHONY: overload
