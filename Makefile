@@ -63,9 +63,22 @@ fuzz: .venv/.ready ## Fuzz the decoders (ARGS="--seconds 600 chat v2_infer")
 	$(BIN)/python tests/fuzz/campaign.py $(ARGS)
 
 .PHONY: bench
-bench: .venv/.ready ## Measure codecs and cache hits
+bench: .venv/.ready build/litellm/.ready ## Measure all that the transformer costs, beside the others, and judge the targets: ten minutes
 	$(BIN)/python perf/codec.py
-	$(BIN)/python perf/cache_hit.py
+	$(BIN)/python perf/cache_hit.py --json build/bench/cache_hit.json
+	$(BIN)/python perf/hop.py --json build/bench/hop.json
+	$(BIN)/python perf/stages.py --json build/bench/stages.json
+	$(BIN)/python perf/streams.py --json build/bench/streams.json
+	$(BIN)/python perf/idle_streams.py --json build/bench/idle_streams.json
+	$(BIN)/python perf/targets.py build/bench
+
+.PHONY: bench-codec
+bench-codec: .venv/.ready ## Measure decoding and encoding a request, beside KServe's
+	$(BIN)/python perf/codec.py $(ARGS)
+
+.PHONY: bench-hit
+bench-hit: .venv/.ready ## Measure a cache hit beside a bare answer of the same bytes
+	$(BIN)/python perf/cache_hit.py $(ARGS)
 
 .PHONY: bench-hop
 bench-hop: .venv/.ready build/litellm/.ready ## Measure a request's cost beside KServe's, a bare proxy's and LiteLLM's

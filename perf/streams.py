@@ -138,7 +138,7 @@ def figures(samples: Sequence[StreamSample]) -> dict[str, list[float]]:
             for server in dict.fromkeys(s.server for s in samples)
         }
         route, streams, in_step = load
-        place = f"{route}, {streams} streams {_beat(in_step=in_step)}"
+        place = f"{route}, {spoken(streams, in_step=in_step)}"
         ours = of_load.get(OURS, [])
         if not ours:
             continue
@@ -151,8 +151,10 @@ def figures(samples: Sequence[StreamSample]) -> dict[str, list[float]]:
     return found
 
 
-def _beat(*, in_step: bool) -> str:
-    return "in step" if in_step else "spread"
+def spoken(streams: int, *, in_step: bool) -> str:
+    """A load in words."""
+    beat = "in step" if in_step else "spread"
+    return "1 stream" if streams == 1 else f"{streams} streams {beat}"
 
 
 def tables(samples: Sequence[StreamSample]) -> str:
@@ -176,7 +178,7 @@ def tables(samples: Sequence[StreamSample]) -> str:
             rows.append(
                 (
                     load[0],
-                    f"{load[1]} {_beat(in_step=load[2])}",
+                    spoken(load[1], in_step=load[2]),
                     server,
                     cell([s.tokens_per_s for s in group], 0),
                     cell([s.first_p50_ms for s in group], 2),
@@ -189,7 +191,7 @@ def tables(samples: Sequence[StreamSample]) -> str:
     return table(
         (
             "",
-            "streams",
+            "at a time",
             "server",
             "tokens/s",
             "first token p50 ms",
