@@ -11,8 +11,19 @@ from collections.abc import Callable
 from typing import Final
 
 ANSWER: Final = " Paris is the capital of France, on the Seine; two million people live in it."
-PIECE: Final = " token"
+# By turns: LiteLLM breaks a stream off that says the same a hundred times.
+_PIECES: Final = (" token", " another")
 _PACE: Final = re.compile(rb"([0-9.]+) ms between tokens(, in step)?")
+
+
+def piece(number: int) -> str:
+    """The text of a stream's token, counted from 1."""
+    return _PIECES[number % 2]
+
+
+def pieces(tokens: int) -> list[str]:
+    """The texts of a stream's tokens."""
+    return [piece(number) for number in range(1, tokens + 1)]
 
 
 def pace_of(message: bytes) -> tuple[float, bool] | None:

@@ -9,11 +9,12 @@ import argparse
 import asyncio
 import gc
 import re
+from functools import cache
 from typing import Any, Final, cast
 
 import orjson
 import uvloop
-from canned import ANSWER, PIECE, Paced, Steps, pace_of
+from canned import ANSWER, Paced, Steps, pace_of, piece
 
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
 _MAX_TOKENS: Final = re.compile(rb'"max_(?:completion_)?tokens": ?([0-9]+)')
@@ -39,8 +40,6 @@ def _event(data: Any) -> bytes:
 
 
 _READY: Final = _whole(b'{"name":"model","ready":true}')
-_TEXT: Final = _event({"model_name": MODEL, "text_output": PIECE})
-_LAST_TEXT: Final = _event({"model_name": MODEL, "text_output": PIECE, "finish_reason": "length"})
 _USAGE: Final = {"prompt_tokens": 8, "completion_tokens": 16, "total_tokens": 24}
 _CHAT: Final = _whole(
     orjson.dumps(
@@ -75,9 +74,21 @@ def _chat_event(delta: dict[str, Any], finish_reason: str | None = None) -> byte
 
 
 _CHAT_FIRST: Final = _chat_event({"role": "assistant", "content": ""})
-_CHAT_TEXT: Final = _chat_event({"content": PIECE})
-_CHAT_LAST: Final = _chat_event({"content": PIECE}, "length")
 _DONE: Final = b"data: [DONE]\n\n"
+_END: Final = b"0\r\n\r\n"
+
+
+@cache
+def _token(number: int, *, chat: bool, last: bool) -> bytes:
+    """A token's event as a chunk, and behind the last the answer's end."""
+    reason = "length" if last else None
+    if chat:
+        body = _piece(_chat_event({"content": piece(number)}, reason))
+        return body + _piece(_DONE) + _END if last else body
+    event = {"model_name": MODEL, "text_output": piece(number)}
+    if last:
+        return _piece(_event({**event, "finish_reason": reason})) + _END
+    return _piece(_event(event))
 
 
 class Connection(asyncio.Protocol):
@@ -127,12 +138,10 @@ class Connection(asyncio.Protocol):
         found = _MAX_TOKENS.search(body)
         assert found is not None
         tokens = int(found[1])
-        text = _piece(_CHAT_TEXT if chat else _TEXT)
-        last = (_piece(_CHAT_LAST) + _piece(_DONE)) if chat else _piece(_LAST_TEXT)
         self._out.append(_SSE_HEAD + (_piece(_CHAT_FIRST) if chat else b""))
 
         def send(number: int) -> None:
-            self._out.append(text if number < tokens else last + b"0\r\n\r\n")
+            self._out.append(_token(number, chat=chat, last=number == tokens))
             self._upstream.sent(self)
 
         self._paced = Paced(send, tokens, pace[0])

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from canned import ANSWER, PIECE
+from canned import ANSWER, piece
 
 from openinference import text_tensors, v2_grpc
 from openinference.generation import Chunk, Completion, FinishReason
@@ -47,7 +47,7 @@ def _shape(request: pb.ModelInferRequest, tokens: int, *, raw: bool) -> _Shape:
     for number in range(1, tokens + 1):
         last = number == tokens
         reason = FinishReason.LENGTH if last else None
-        chunk = Chunk(0, PIECE, PROMPT_TOKENS, number, reason)
+        chunk = Chunk(0, piece(number), PROMPT_TOKENS, number, reason)
         response = text_tensors.chunk_response(infer, None, chunk, final=last)
         pieces.append(
             pb.ModelStreamInferResponse(

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Sequence
 
 import grpc
 import uvloop
-from canned import ANSWER, PIECE
+from canned import ANSWER, piece
 
 from openinference import text_tensors
 from openinference.context import RequestContext
@@ -54,9 +54,9 @@ class DummyService:
         pause_s = float(str(request.prompts[0]).split(maxsplit=1)[0]) / 1e3
         tokens = request.sampling.max_tokens or text_tensors.DEFAULT_MAX_TOKENS
         for number in range(1, tokens):
-            yield Chunk(0, PIECE, 8, number)
+            yield Chunk(0, piece(number), 8, number)
             await asyncio.sleep(pause_s)
-        yield Chunk(0, PIECE, 8, tokens, FinishReason.LENGTH)
+        yield Chunk(0, piece(tokens), 8, tokens, FinishReason.LENGTH)
 
 
 async def serve(model: str, port: int) -> None:

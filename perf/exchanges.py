@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any, Final
 
 import orjson
-from canned import ANSWER, PIECE
+from canned import ANSWER, pieces
 from closed_loop import Exchange, http_post
 
 PROMPT: Final = "Answer in one sentence: what is the capital of France, and on which river?"
@@ -82,7 +82,7 @@ def pace(pause_ms: float, *, in_step: bool) -> str:
 def stream_exchange(
     model: str, *, tokens: int, prompt: str, header: str = "", distinct: bool = False
 ) -> Exchange:
-    """A generate_stream; its events must hold `tokens` times the predictor's piece."""
+    """A generate_stream; its events must hold the predictor's pieces."""
     body = orjson.dumps(
         {
             "text_input": f"{prompt} {_MARK}" if distinct else prompt,
@@ -92,7 +92,7 @@ def stream_exchange(
 
     def holds(answer: bytes) -> bool:
         texts = [event["text_output"] for event in _events(answer)]
-        return texts == [PIECE] * tokens
+        return texts == pieces(tokens)
 
     request = http_post(f"/v2/models/{model}/generate_stream", body, header)
     return Exchange(request, _same_bytes(holds), _fresh(request) if distinct else None)
@@ -101,7 +101,7 @@ def stream_exchange(
 def chat_stream_exchange(
     path: str, model: str, *, tokens: int, prompt: str, header: str = "", distinct: bool = False
 ) -> Exchange:
-    """A streamed OpenAI chat; its deltas must hold `tokens` times the predictor's piece."""
+    """A streamed OpenAI chat; its deltas must hold the predictor's pieces."""
     body = orjson.dumps(
         {
             "model": model,
@@ -117,14 +117,19 @@ def chat_stream_exchange(
         if status != 200 or not done:
             return False
         deltas = [choice["delta"] for e in _events(text) for choice in e["choices"]]
-        return "".join(delta.get("content") or "" for delta in deltas) == PIECE * tokens
+        return "".join(delta.get("content") or "" for delta in deltas) == "".join(pieces(tokens))
 
     request = http_post(path, body, header)
     return Exchange(request, is_right, _fresh(request) if distinct else None)
 
 
 def _events(answer: bytes) -> list[dict[str, Any]]:
-    return [orjson.loads(event.removeprefix(b"data: ")) for event in answer.split(b"\n\n")[:-1]]
+    """The events' data; a comment, which keeps an idle stream alive, is none."""
+    return [
+        orjson.loads(event.removeprefix(b"data: "))
+        for event in answer.split(b"\n\n")[:-1]
+        if not event.startswith(b":")
+    ]
 
 
 def _same_bytes(holds: Check) -> Callable[[int, bytes], bool]:

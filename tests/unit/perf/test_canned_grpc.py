@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 import grpc
 import pytest
-from canned import ANSWER, PIECE
+from canned import ANSWER, pieces
 from canned_grpc import CannedPredictor, frame
 from dummy_predictor import DummyService
 
@@ -110,7 +110,7 @@ async def test_many_streams_of_one_connection_stay_apart():
             return [answer.outputs[0].contents.bytes_contents[0].decode() for answer in answers]
 
         found = await asyncio.gather(*map(texts, range(100)))
-    assert found == [[PIECE] * (number + 1) for number in range(100)]
+    assert found == [pieces(number + 1) for number in range(100)]
 
 
 async def test_more_answers_than_the_connections_first_window_all_come():
