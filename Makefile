@@ -104,6 +104,40 @@ bench-compare: .venv/.ready ## Fail when a request, hit or token has become dear
 bench-land: .venv/.ready ## Keep what bench-compare measures as what landed
 	$(BIN)/python perf/guard.py --land $(ARGS)
 
+EXPERIMENTS := $(BIN)/python perf/experiments
+
+.PHONY: bench-hit-ratio
+bench-hit-ratio: .venv/.ready ## Find the hit ratio that 1000 rps with P99 under 500 ms needs (ARGS="--engine h200-fp8")
+	$(EXPERIMENTS) hit-ratio $(ARGS)
+
+.PHONY: bench-baseline
+bench-baseline: .venv/.ready ## Offer 50 to 200 rps to the engine alone and behind keepwarm (ARGS="--engine ours --model FOLDER")
+	$(EXPERIMENTS) baseline $(ARGS)
+
+.PHONY: bench-peak
+bench-peak: .venv/.ready ## The same at 500 to 1000 rps, with and without cache and shedding (ARGS=--full)
+	$(EXPERIMENTS) peak $(ARGS)
+
+.PHONY: bench-limit
+bench-limit: .venv/.ready ## The same at 1000 to 2000 rps
+	$(EXPERIMENTS) limit $(ARGS)
+
+.PHONY: bench-cache
+bench-cache: .venv/.ready ## Compare no cache, one in process, and Redis behind it, by prompt length at 500 rps
+	$(EXPERIMENTS) cache $(ARGS)
+
+.PHONY: bench-batch
+bench-batch: .venv/.ready ## Sweep batch sizes in bf16 and fp8, and try what keepwarm engine advise makes of it
+	$(EXPERIMENTS) batch $(ARGS)
+
+.PHONY: bench-burst
+bench-burst: .venv/.ready ## Burst from 50 to 1000 rps on a cluster, divided by a stated factor (KUBECONFIG=... ARGS="--scale 10")
+	$(EXPERIMENTS) burst $(ARGS)
+
+.PHONY: bench-all
+bench-all: .venv/.ready ## Run those seven, write build/bench/report.html (about 20 minutes; without a cluster, no burst)
+	$(EXPERIMENTS) all $(ARGS)
+
 build/litellm/.ready: requirements/litellm.txt .tools/.ready
 	@$(UV) venv --quiet --allow-existing --python '>=3.11,<3.13' build/litellm
 	@$(UV) pip sync --quiet --python build/litellm --compile-bytecode $<

@@ -75,11 +75,11 @@ class Callers:
         self._ssl = ssl.create_default_context() if parts.scheme == "https" else None
         self._port = parts.port or (443 if self._ssl else 80)
         self._prefix = parts.path.rstrip("/")
+        # A Host of the caller's own is what a gateway routes by.
+        fields = {"host": parts.netloc, "content-type": "application/json", **(headers or {})}
         lines = [
-            f"host: {parts.netloc}",
-            "content-type: application/json",
             *([] if reuse else ["connection: close"]),
-            *(f"{name}: {value}" for name, value in (headers or {}).items()),
+            *(f"{name}: {value}" for name, value in fields.items()),
         ]
         self._head = "\r\n".join(lines)
         self._has_text = has_text

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -45,16 +45,29 @@ class PinnedServer:
             # Before the interpreter has begun its first thread; later threads inherit it.
             os.sched_setaffinity(self._process.pid, {core})
 
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
     def wait_until_listening(self) -> None:
         """Returns when the port accepts; raises RuntimeError after START_S or when it ended."""
-        deadline = time.monotonic() + START_S
-        while True:
+
+        def listens() -> bool:
             with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1.0):
-                return
+                return True
+            return False
+
+        self.wait_until(listens, "listen", START_S)
+
+    def wait_until(self, condition: Callable[[], bool], what: str, most_s: float) -> None:
+        """Returns when it holds; raises RuntimeError after `most_s` or when the server ended."""
+        deadline = time.monotonic() + most_s
+        while not condition():
             if self._process.poll() is not None:
                 raise RuntimeError(f"{self.name} ended with status {self._process.returncode}")
             if time.monotonic() > deadline:
-                raise RuntimeError(f"{self.name} does not listen after {START_S:g} s")
+                raise RuntimeError(f"{self.name} does not {what} after {most_s:g} s")
             time.sleep(0.05)
 
     def cpu_us(self) -> float:

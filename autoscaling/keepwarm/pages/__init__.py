@@ -1,15 +1,25 @@
 """The HTML pages: Jinja templates beside this file, everything inline, nothing fetched."""
 
+from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 
-def render(template: str, **values: Any) -> str:
-    """The page. Text is escaped; `<svg>` pictures from `charts.svg` are not."""
+def render(template: str, *, folder: Path | None = None, **values: Any) -> str:
+    """The page. Text is escaped; `<svg>` pictures from `charts.svg` are not.
+
+    `folder` holds templates of somebody else's, which extend those here.
+    """
+    loader = ChoiceLoader(
+        [
+            PackageLoader("keepwarm", "pages"),
+            *([] if folder is None else [FileSystemLoader(folder)]),
+        ]
+    )
     environment = Environment(
-        loader=PackageLoader("keepwarm", "pages"),
+        loader=loader,
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -1,21 +1,19 @@
 """`keepwarm tune` as it is run: what it writes, what it refuses; the page in a real browser."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 import yaml
-from selenium import webdriver
 from selenium.webdriver.common.by import By
 from typer.testing import CliRunner, Result
 
 from keepwarm.cli import app
 from keepwarm.traces import mooncake
 from keepwarm.traces.trace import Trace
+from tests.browser import assert_stands_alone, chromium
 
 BASE = Path(__file__).parents[4] / "manifests/base/inferenceservice.yaml"
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 
 @pytest.fixture(scope="module")
@@ -159,57 +157,16 @@ def test_a_trace_without_times_needs_them_measured(trace, tmp_path):
 
 @pytest.fixture(scope="module")
 def browser():
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM or ""
-    for argument in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        # No name resolves and no proxy helps: what the page fetched would fail and be logged.
-        "--host-resolver-rules=MAP * ~NOTFOUND",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
+    with chromium() as driver:
+        yield driver
 
 
-needs_chromium = pytest.mark.skipif(
-    CHROMIUM is None or DRIVER is None, reason="chromium and chromedriver are not installed"
-)
-
-
-@needs_chromium
 @pytest.mark.parametrize("width", [390, 1200])
 def test_the_page_stands_alone_and_fits_any_screen(tuned, browser, width):
-    browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride",
-        {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600},
-    )
-    browser.get_log("performance")
-    browser.get((tuned / "report.html").as_uri())
+    assert_stands_alone(browser, tuned / "report.html", width=width, pictures=6)
     assert browser.title == "keepwarm tune: chat"
-    assert browser.get_log("browser") == [], "nothing is refused, missing or wrong"
-    asked = [
-        message["params"]["request"]["url"]
-        for entry in browser.get_log("performance")
-        if (message := json.loads(entry["message"])["message"])["method"]
-        == "Network.requestWillBeSent"
-    ]
-    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
-    assert browser.execute_script(
-        "return document.documentElement.scrollWidth <= window.innerWidth"
-    )
-    pictures = browser.find_elements(By.CSS_SELECTOR, "figure svg")
-    assert len(pictures) == 6
-    for picture in pictures:
-        assert picture.size["height"] > 100
-        assert picture.get_attribute("aria-label")
 
 
-@needs_chromium
 def test_the_page_tells_the_same_as_the_plan(tuned, browser):
     browser.get((tuned / "report.html").as_uri())
     plan = json.loads((tuned / "plan.json").read_text())
@@ -222,7 +179,6 @@ def test_the_page_tells_the_same_as_the_plan(tuned, browser):
     assert len(rows) == len(plan["compared"]) + 1
 
 
-@needs_chromium
 def test_pointing_at_a_ring_tells_its_settings(tuned, browser):
     browser.get((tuned / "report.html").as_uri())
     told = browser.find_element(By.ID, "point")
