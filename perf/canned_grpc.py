@@ -87,7 +87,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         window = struct.pack(">HL", 4, MOST_WINDOW)
         grant = struct.pack(">L", MOST_WINDOW - FIRST_WINDOW)
-        transport.write(frame(SETTINGS, 0, 0, window) + frame(WINDOW_UPDATE, 0, 0, grant))
+        self._transport.write(frame(SETTINGS, 0, 0, window) + frame(WINDOW_UPDATE, 0, 0, grant))
         self._preface = len(PREFACE)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -65,8 +65,12 @@ async def drive(
     warm_up_s: float,
     seconds: float,
     snapshot: Callable[[], Snapshot],
+    early_firsts: bool = False,
 ) -> Window[Snapshot]:
     """Drives one connection for each exchange; what ends within the warm-up is not counted.
+
+    With `early_firsts` the times to a first event within the warm-up are: those of streams so long
+    that none begins after it.
 
     Raises TimeoutError when a connection stalls, ConnectionError when one is closed.
     """
@@ -74,7 +78,7 @@ async def drive(
     connections = []
     for exchange in exchanges:
         _, connection = await loop.create_connection(
-            lambda exchange=exchange: _Connection(exchange),  # type: ignore[misc]
+            lambda exchange=exchange: _Connection(exchange, early_firsts=early_firsts),  # type: ignore[misc]
             "127.0.0.1",
             port,
         )
@@ -106,8 +110,9 @@ async def drive(
 class _Connection(asyncio.Protocol):
     """One caller: sends, reads the whole answer, checks it, sends again."""
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, *, early_firsts: bool) -> None:
         self._exchange = exchange
+        self._early_firsts = early_firsts
         self._counting = False
         self._last = False
         self._began = 0.0
@@ -163,10 +168,13 @@ class _Connection(asyncio.Protocol):
         if events:
             now, latest = time.perf_counter(), self._latest
             self._latest = now
+            since_ms = (now - (self._began if latest is None else latest)) * 1e3
             if self._counting:
                 self.events += events
-                since = self.first_ms if latest is None else self.between_ms
-                since.append((now - (self._began if latest is None else latest)) * 1e3)
+                if latest is not None:
+                    self.between_ms.append(since_ms)
+            if latest is None and (self._counting or self._early_firsts):
+                self.first_ms.append(since_ms)
         if answer.endswith(b"0\r\n\r\n"):
             self._received(status, _unchunked(bytes(answer[head_end + 4 :])))
 

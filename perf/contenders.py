@@ -3,6 +3,7 @@
 Each runs as its documentation says for production, without a log line a request, one process.
 """
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,8 +72,9 @@ class Contender:
 
     name: str
     arguments: Arguments
-    python: str | None = None
+    python: str = sys.executable
     variables: Mapping[str, str] = field(default_factory=dict)
+    quiet: bool = False
 
 
 def _floor(_: Upstreams, __: Keys, port: int) -> list[str]:
@@ -113,7 +115,10 @@ def keepwarm(
     cache: bool = True,
     log_level: str = "warning",
 ) -> Contender:
-    """Our transformer, with everything on or less of it; `flags` are more of its flags."""
+    """Our transformer, with everything on or less of it; `flags` are more of its flags.
+
+    What it logs at a level below warning goes nowhere.
+    """
 
     def arguments(upstreams: Upstreams, known: Keys, port: int) -> list[str]:
         return [
@@ -126,7 +131,7 @@ def keepwarm(
             *flags,
         ]
 
-    return Contender(name, arguments)
+    return Contender(name, arguments, quiet=log_level != "warning")
 
 
 def _litellm(upstreams: Upstreams, keys: Keys, port: int) -> list[str]:

@@ -18,15 +18,15 @@ from hop import rig_of
 from hop import sample as hop_sample
 from report import cell, keep, ratio, table, where
 from rig import Rig
-from streams import GENERATE
+from streams import GENERATE, LONG, Load
 from streams import sample as stream_sample
 
 LANDED = Path(__file__).parent / "landed.json"
 # CPU ratios of one build on one machine spread by about a tenth; this is added to that spread.
 MARGIN = 0.10
 V2 = "V2 infer"
+STREAMS = Load(GENERATE, 16, LONG)
 CONNECTIONS = 16
-STREAMS = (16, True)
 FIRST_WARM_UP_S = 1.0
 
 
@@ -41,10 +41,7 @@ async def hop_figures(
     errors = 0
     for _ in range(repetitions):
         hops = {name: await hop_sample(rig, V2, name, CONNECTIONS, seconds) for name in names}
-        streams = {
-            name: await stream_sample(rig, GENERATE, name, STREAMS, seconds)
-            for name in (PROXY, OURS)
-        }
+        streams = {name: await stream_sample(rig, STREAMS, name, seconds) for name in (PROXY, OURS)}
         errors += sum(s.errors for s in (*hops.values(), *streams.values()))
         for name, value in {
             f"CPU of a V2 infer, everything on and the cache missed, in a {FLOOR} answer's": ratio(

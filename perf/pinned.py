@@ -34,12 +34,19 @@ class PinnedServer:
         core: int | None = None,
         python: str = sys.executable,
         variables: Mapping[str, str] | None = None,
+        quiet: bool = False,
     ) -> None:
-        """Starts `PYTHON ARGUMENTS` with more environment variables; its output is our stderr's."""
+        """Starts `PYTHON ARGUMENTS` with more environment variables.
+
+        Its output goes to our stderr, or nowhere when `quiet`.
+        """
         self.name = name
         self.port = port
         self._process = subprocess.Popen(  # noqa: S603 (our own servers)
-            [python, *arguments], stdout=sys.stderr, env={**os.environ, **(variables or {})}
+            [python, *arguments],
+            stdout=subprocess.DEVNULL if quiet else sys.stderr,
+            stderr=subprocess.DEVNULL if quiet else None,
+            env={**os.environ, **(variables or {})},
         )
         if core is not None:
             # Before the interpreter has begun its first thread; later threads inherit it.

@@ -41,41 +41,34 @@ class Rig:
         os.sched_setaffinity(0, {self._load_core})
         folder = Path(stack.enter_context(TemporaryDirectory()))
         self.keys = Keys(folder)
-        grpc_port, http_port = free_port(), free_port()
-        grpc = [str(HERE / "canned_grpc.py"), f"--grpc_port={grpc_port}"]
-        http = [str(HERE / "canned_http.py"), f"--http_port={http_port}"]
-        self.grpc = self.start("gRPC predictor", grpc, grpc_port, self._load_core)
-        self.http = self.start("HTTP predictor", http, http_port, self._load_core)
-        upstreams = Upstreams(f"127.0.0.1:{grpc_port}", f"127.0.0.1:{http_port}", folder)
+        self.grpc = self._predictor("gRPC predictor", "canned_grpc.py", "grpc_port")
+        self.http = self._predictor("HTTP predictor", "canned_http.py", "http_port")
+        upstreams = Upstreams(f"127.0.0.1:{self.grpc.port}", f"127.0.0.1:{self.http.port}", folder)
         self.servers: dict[str, PinnedServer] = {}
         self.idle_mib: dict[str, float] = {}
         for contender in contenders:
             port = free_port()
-            self.servers[contender.name] = self.start(
+            server = PinnedServer(
                 contender.name,
                 contender.arguments(upstreams, self.keys, port),
-                port,
-                self._server_core,
-                contender,
+                port=port,
+                core=self._server_core,
+                python=contender.python,
+                variables=contender.variables,
+                quiet=contender.quiet,
             )
+            stack.callback(server.end)
+            self.servers[contender.name] = server
         for name, server in self.servers.items():
             server.wait_until_listening()
             self.idle_mib[name] = server.rss_mib()
 
-    def start(
-        self,
-        name: str,
-        arguments: Sequence[str],
-        port: int,
-        core: int,
-        contender: Contender | None = None,
-    ) -> PinnedServer:
-        """A server that ends with the rig."""
-        more = {} if contender is None else {"variables": contender.variables}
-        if contender is not None and contender.python is not None:
-            more["python"] = contender.python
-        server = PinnedServer(name, arguments, port=port, core=core, **more)
+    def _predictor(self, name: str, script: str, flag: str) -> PinnedServer:
+        port = free_port()
+        arguments = [str(HERE / script), f"--{flag}={port}"]
+        server = PinnedServer(name, arguments, port=port, core=self._load_core)
         self._stack.callback(server.end)
+        server.wait_until_listening()
         return server
 
     async def drive(
@@ -85,6 +78,7 @@ class Rig:
         *,
         warm_up_s: float,
         seconds: float,
+        early_firsts: bool = False,
     ) -> Window[Usage]:
         """Loads one server by itself."""
 
@@ -97,5 +91,10 @@ class Rig:
             )
 
         return await drive(
-            server.port, exchanges, warm_up_s=warm_up_s, seconds=seconds, snapshot=usage
+            server.port,
+            exchanges,
+            warm_up_s=warm_up_s,
+            seconds=seconds,
+            snapshot=usage,
+            early_firsts=early_firsts,
         )

@@ -15,6 +15,7 @@ from typing import Final
 
 from contenders import OURS, PROXY, STOCK_GRPC, STOCK_REST
 from report import cell, table
+from streams import LOADS, LONG
 
 HIT: Final = "cache hit, {}: of the floor, by CPU"
 
@@ -79,17 +80,12 @@ TARGETS: Final = (
     ),
     *(
         Target(
-            f"CPU us of a token, {route}, {beat}",
-            f"{route}, {beat}: CPU us per token",
+            f"CPU us of a token, {load.route}, {load}",
+            f"{load.route}, {load}: CPU us per token",
             most=15,
         )
-        for route in ("generate_stream", "OpenAI chat")
-        for beat in (
-            "1 stream",
-            "16 streams in step",
-            "64 streams in step",
-            "64 streams spread",
-        )
+        for load in LOADS
+        if load.tokens == LONG
     ),
     Target("RSS MiB with 5,000 open streams", "5000 idle streams: RSS MiB", most=400),
 )

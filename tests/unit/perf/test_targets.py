@@ -42,10 +42,9 @@ def test_every_target_is_of_a_figure_that_a_table_tells():
         for c in hop.CONNECTIONS
     ]
     streamed = [
-        streams.StreamSample(route, server, *load, *range(10, 17), 0)
-        for route, servers in streams.ROUTES.items()
+        streams.StreamSample(load, server, *range(10, 17), 0)
+        for load, servers in streams.LOADS.items()
         for server in servers
-        for load in streams.LOADS
     ]
     hit = cache_hit.Sample(1.0, 1.0, 0)
     told = {
