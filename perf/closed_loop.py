@@ -180,7 +180,12 @@ class _Connection(asyncio.Protocol):
 
     def _received(self, status: int, body: bytes) -> None:
         now = time.perf_counter()
-        if not self._exchange.is_right(status, body):
+        try:
+            is_right = self._exchange.is_right(status, body)
+        except (ValueError, LookupError, TypeError):
+            # What cannot be read is wrong.
+            is_right = False
+        if not is_right:
             self.errors += 1
         elif self._counting:
             self.latencies_ms.append((now - self._began) * 1e3)

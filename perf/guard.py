@@ -42,7 +42,7 @@ async def hop_figures(
     for _ in range(repetitions):
         hops = {name: await hop_sample(rig, V2, name, CONNECTIONS, seconds) for name in names}
         streams = {name: await stream_sample(rig, STREAMS, name, seconds) for name in (PROXY, OURS)}
-        errors += sum(s.errors for s in (*hops.values(), *streams.values()))
+        errors += sum(s.errors for s in hops.values()) + sum(s.errors for s in streams.values())
         for name, value in {
             f"CPU of a V2 infer, everything on and the cache missed, in a {FLOOR} answer's": ratio(
                 hops[OURS].server_us, hops[FLOOR].server_us
