@@ -86,19 +86,20 @@ def predicted(profile: Profile, requests: Sequence[Arrival]) -> tuple[float, ...
         for at, prompt, answer in requests
     ]
     batching.replay(profile, sequences)
-    elapsed = max(each.ended for each in sequences)
-    latencies = [(each.ended - each.caller) * 1e3 for each in sequences]
-    short = [
-        latency
-        for latency, each in zip(latencies, sequences, strict=True)
-        if each.output_tokens == MIX[0][1]
-    ]
+    return figures([(each.caller, each.ended, each.output_tokens) for each in sequences])
+
+
+def figures(answers: Sequence[tuple[float, float, int]]) -> tuple[float, ...]:
+    """CELLS of answers, each told by when it was due, when it ended, and its tokens."""
+    elapsed = max(ended for _, ended, _ in answers)
+    latencies = [(ended - due) * 1e3 for due, ended, _ in answers]
+    short = [(ended - due) * 1e3 for due, ended, tokens in answers if tokens == MIX[0][1]]
     return (
-        len(sequences) / elapsed,
+        len(answers) / elapsed,
         _percentile(latencies, 50),
         _percentile(latencies, 99),
         _percentile(short, 99),
-        sum(each.output_tokens for each in sequences) / elapsed,
+        sum(tokens for _, _, tokens in answers) / elapsed,
     )
 
 

@@ -1,0 +1,121 @@
+"""`python perf/check_simulator.py`: the simulated predictor over sockets beside its own model.
+
+The arrivals of the fit's rows are sent to the real server in real time, and what callers saw is set
+beside the same arrivals in virtual time; the difference is what server, sockets and a busy machine
+add. Then what the server's process costs: whole answers, and streams with more tokens an event.
+"""
+
+import argparse
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import batching
+import httpx
+import uvloop
+from fit_profile import BF16, Arrival, Row, draws, figures, predicted
+from load import Run, run
+from open_loop import allow_many_connections
+from pinned import PinnedServer, free_port
+from protocols import PROTOCOLS, Ask
+from schedule import MIX as SHAPES
+from schedule import Planned, Stage, plan, times
+
+MODEL = "model"
+PROFILE = "h200-bf16"
+# More than the longest queue of a row.
+QUEUE = 20_000
+
+
+@contextmanager
+def _predictor(*flags: str) -> Iterator[PinnedServer]:
+    http, grpc = free_port(), free_port()
+    program = str(Path(__file__).with_name("simulated_predictor.py"))
+    common = (f"--model_name={MODEL}", "--host=127.0.0.1", "--log_level=warning", "--drain_s=1")
+    ports = (f"--http_port={http}", f"--grpc_port={grpc}", f"--max_num_queued_reqs={QUEUE}")
+    server = PinnedServer(
+        "predictor", [program, f"--profile={PROFILE}", *common, *ports, *flags], port=http
+    )
+    try:
+        server.wait_until_listening()
+        # It listens while it starts.
+        while httpx.get(f"http://127.0.0.1:{http}/v2/health/ready").status_code != 200:
+            time.sleep(0.1)
+        yield server
+    finally:
+        server.end()
+
+
+async def _driven(
+    server: PinnedServer, protocol: str, planned: Sequence[Planned]
+) -> tuple[Run, float]:
+    """What came of it, and the share of a core that the server used."""
+    cpu_us = server.cpu_us()
+    url = f"http://127.0.0.1:{server.port}"
+    done = await run(url, PROTOCOLS[protocol], Ask(MODEL), planned, patience_s=120)
+    return done, (server.cpu_us() - cpu_us) / 1e6 / done.seconds
+
+
+def _row(row: Row, drawn: Sequence[Arrival]) -> list[str]:
+    """A row of the table: measured on the GPU, in virtual time, over sockets."""
+    planned = [
+        Planned(at, f"{row.rate:g}-{number}", prompt, answer)
+        for number, (at, prompt, answer) in enumerate(drawn)
+    ]
+    with _predictor() as server:
+        done, core = uvloop.run(_driven(server, "infer", planned))
+    failed = sum(each.end != "ok" for each in done.outcomes)
+    seen = figures(
+        [(each.due_s, each.due_s + each.total_s, each.output_tokens) for each in done.outcomes]
+    )
+    told = {
+        "measured": row.cells,
+        "virtual time": predicted(batching.load(PROFILE), drawn),
+        "over sockets": seen,
+    }
+    lines = []
+    for what, cells in told.items():
+        texts = ["" if cell is None else f"{cell:.0f}" for cell in cells]
+        used = f"{core:.2f} | {failed}" if what == "over sockets" else " | "
+        lines.append(f"| {row.rate:g} | {what} | {' | '.join(texts)} | {used} |")
+    return lines
+
+
+def _cost(protocol: str, rate: float, tokens_per_event: int, seconds: float) -> str:
+    due = times((Stage(rate, rate, seconds),), seed=0)
+    planned = list(plan(due, SHAPES, seed=0, name=f"{protocol}{rate:g}"))
+    with _predictor(f"--tokens_per_event={tokens_per_event}") as server:
+        done, core = uvloop.run(_driven(server, protocol, planned))
+    ok = [each for each in done.outcomes if each.end == "ok"]
+    tokens = sum(each.output_tokens for each in ok)
+    cpu_us = core * done.seconds * 1e6
+    cells = (
+        *(protocol, f"{rate:g}", f"{tokens_per_event}" if PROTOCOLS[protocol].streams else ""),
+        *(f"{len(ok) / done.seconds:.0f}", f"{tokens / done.seconds:.0f}", f"{core:.2f}"),
+        *(f"{cpu_us / len(ok):.0f}", f"{len(done.outcomes) - len(ok)}"),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=6.0, help="of load, for the costs")
+    arguments = parser.parse_args()
+    allow_many_connections()
+    names = ("served/s", "p50 ms", "p99 ms", "p99 of 50 tokens ms", "tokens/s", "core", "failed")
+    print(f"| rate | what | {' | '.join(names)} |\n{'|---' * (len(names) + 2)}|")
+    for row in BF16:
+        print("\n".join(_row(row, draws(row)[0])), flush=True)
+    costs = ("offered/s", "tokens an event", "served/s", "tokens/s", "core", "CPU us/request")
+    print(f"\n| protocol | {' | '.join((*costs, 'failed'))} |\n{'|---' * (len(costs) + 2)}|")
+    for protocol, rate, tokens in (
+        *(("infer", 200, 1), ("infer", 1000, 1)),
+        *(("generate_stream", 100, each) for each in (1, 4, 16)),
+    ):
+        print(_cost(protocol, rate, tokens, arguments.seconds), flush=True)
+
+
+if __name__ == "__main__":
+    main()
