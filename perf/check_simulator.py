@@ -2,7 +2,8 @@
 
 The arrivals of the fit's rows are sent to the real server in real time, and what callers saw is set
 beside the same arrivals in virtual time; the difference is what server, sockets and a busy machine
-add. Then what the server's process costs: whole answers, and streams with more tokens an event.
+add. Then what the predictor's process costs behind a transformer, as it is used: whole answers, and
+streams with more tokens an event.
 """
 
 import argparse
@@ -24,19 +25,15 @@ from schedule import Planned, Stage, plan, times
 
 MODEL = "model"
 PROFILE = "h200-bf16"
-# More than the longest queue of a row.
-QUEUE = 20_000
+# More than the longest queue, more than any wait.
+OUT_OF_REACH = 100_000
 
 
 @contextmanager
-def _predictor(*flags: str) -> Iterator[PinnedServer]:
-    http, grpc = free_port(), free_port()
-    program = str(Path(__file__).with_name("simulated_predictor.py"))
+def _started(name: str, program: Sequence[str], http: int, grpc: int) -> Iterator[PinnedServer]:
     common = (f"--model_name={MODEL}", "--host=127.0.0.1", "--log_level=warning", "--drain_s=1")
-    ports = (f"--http_port={http}", f"--grpc_port={grpc}", f"--max_num_queued_reqs={QUEUE}")
-    server = PinnedServer(
-        "predictor", [program, f"--profile={PROFILE}", *common, *ports, *flags], port=http
-    )
+    ports = (f"--http_port={http}", f"--grpc_port={grpc}")
+    server = PinnedServer(name, [*program, *common, *ports], port=http)
     try:
         server.wait_until_listening()
         # It listens while it starts.
@@ -47,12 +44,30 @@ def _predictor(*flags: str) -> Iterator[PinnedServer]:
         server.end()
 
 
+@contextmanager
+def _predictor(grpc: int, *flags: str) -> Iterator[PinnedServer]:
+    program = str(Path(__file__).with_name("simulated_predictor.py"))
+    own = (f"--profile={PROFILE}", f"--max_num_queued_reqs={OUT_OF_REACH}")
+    with _started("predictor", [program, *own, *flags], free_port(), grpc) as server:
+        yield server
+
+
+@contextmanager
+def _transformer(predictor: int) -> Iterator[PinnedServer]:
+    """In front of it, with every bound out of reach: all that is offered gets to the engine."""
+    flags = (f"--{name}={OUT_OF_REACH}" for name in ("engine_queue_target_s", "queue_target_s"))
+    program = ["-m", "llm_transformer", "--allow_anonymous", "--predictor_concurrency=4096"]
+    host = f"--predictor_host=127.0.0.1:{predictor}"
+    with _started("transformer", [*program, host, *flags], free_port(), free_port()) as server:
+        yield server
+
+
 async def _driven(
-    server: PinnedServer, protocol: str, planned: Sequence[Planned]
+    server: PinnedServer, port: int, protocol: str, planned: Sequence[Planned]
 ) -> tuple[Run, float]:
-    """What came of it, and the share of a core that the server used."""
+    """What came of it at `port`, and the share of a core that `server` used."""
     cpu_us = server.cpu_us()
-    url = f"http://127.0.0.1:{server.port}"
+    url = f"http://127.0.0.1:{port}"
     done = await run(url, PROTOCOLS[protocol], Ask(MODEL), planned, patience_s=120)
     return done, (server.cpu_us() - cpu_us) / 1e6 / done.seconds
 
@@ -63,8 +78,8 @@ def _row(row: Row, drawn: Sequence[Arrival]) -> list[str]:
         Planned(at, f"{row.rate:g}-{number}", prompt, answer)
         for number, (at, prompt, answer) in enumerate(drawn)
     ]
-    with _predictor() as server:
-        done, core = uvloop.run(_driven(server, "infer", planned))
+    with _predictor(free_port()) as server:
+        done, core = uvloop.run(_driven(server, server.port, "infer", planned))
     failed = sum(each.end != "ok" for each in done.outcomes)
     seen = figures(
         [(each.due_s, each.due_s + each.total_s, each.output_tokens) for each in done.outcomes]
@@ -85,8 +100,12 @@ def _row(row: Row, drawn: Sequence[Arrival]) -> list[str]:
 def _cost(protocol: str, rate: float, tokens_per_event: int, seconds: float) -> str:
     due = times((Stage(rate, rate, seconds),), seed=0)
     planned = list(plan(due, SHAPES, seed=0, name=f"{protocol}{rate:g}"))
-    with _predictor(f"--tokens_per_event={tokens_per_event}") as server:
-        done, core = uvloop.run(_driven(server, protocol, planned))
+    grpc = free_port()
+    with (
+        _predictor(grpc, f"--tokens_per_event={tokens_per_event}") as server,
+        _transformer(grpc) as front,
+    ):
+        done, core = uvloop.run(_driven(server, front.port, protocol, planned))
     ok = [each for each in done.outcomes if each.end == "ok"]
     tokens = sum(each.output_tokens for each in ok)
     cpu_us = core * done.seconds * 1e6
