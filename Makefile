@@ -148,9 +148,7 @@ overload: .venv/.ready ## Measure goodput over load, with and without shedding (
 	$(BIN)/python perf/overload.py $(ARGS)
 
 .PHONY: locust
-locust: .tools/.ready ## Run a Locust scenario (URL=http://HOST:PORT SCENARIO=peak ARGS="--stage-seconds 60")
-	@$(UV) venv --quiet --allow-existing --python '>=3.11,<3.13' build/locust
-	@$(UV) pip sync --quiet --python build/locust requirements/swarm.txt
+locust: build/locust/.ready ## Run a Locust scenario (URL=http://HOST:PORT SCENARIO=peak ARGS="--stage-seconds 60")
 	build/locust/bin/locust -f perf/locustfile.py --headless --only-summary --host '$(URL)' \
 	$(if $(SCENARIO),--scenario $(SCENARIO)) $(ARGS)
 
@@ -210,6 +208,11 @@ predictor-gpu:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 9) and "python3 must be 3.9 or newer")'
 	@$(PYTHON) -m venv --clear .tools || { echo 'python3 lacks venv: install it (Debian: python3-venv)' >&2; exit 1; }
 	@.tools/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+build/locust/.ready: requirements/swarm.txt .tools/.ready
+	@$(UV) venv --quiet --allow-existing --python '>=3.11,<3.13' build/locust
+	@$(UV) pip sync --quiet --python build/locust requirements/swarm.txt
 	@touch $@
 
 # Compiled here once: vLLM's import takes 20 s longer, in two processes, without its .pyc files.

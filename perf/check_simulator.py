@@ -117,12 +117,27 @@ def _cost(protocol: str, rate: float, tokens_per_event: int, seconds: float) -> 
     return f"| {' | '.join(cells)} |"
 
 
+def _model_us(tokens_per_event: int, requests: int = 5000) -> tuple[float, float]:
+    """CPU time of the model alone, microseconds: a request, and an event of it."""
+    batch = batching.Batch(batching.load(PROFILE))
+    began = time.process_time()
+    for number in range(requests):
+        batch.add(batching.Sequence(number / 1e3, 65, 83, tokens_per_event))
+    told = batch.advance(float("inf"))
+    cpu_us = (time.process_time() - began) * 1e6
+    return cpu_us / requests, cpu_us / len(told)
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=6.0, help="of load, for the costs")
     arguments = parser.parse_args()
     allow_many_connections()
+    whole, stream = _model_us(0), _model_us(1)
+    print(
+        f"The model alone: {whole[0]:.1f} us a whole answer, {stream[1]:.1f} us a streamed token\n"
+    )
     names = ("served/s", "p50 ms", "p99 ms", "p99 of 50 tokens ms", "tokens/s", "core", "failed")
     print(f"| rate | what | {' | '.join(names)} |\n{'|---' * (len(names) + 2)}|")
     for row in BF16:

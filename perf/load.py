@@ -203,7 +203,8 @@ def main() -> None:
     late = rows["all"]["late_s"] or {"p99": 0.0}
     print(
         f"\nIn flight at most {figures['most_in_flight']}; the driver used"
-        f" {figures['driver_core']:.2f} of a core and sent 99 % within {late['p99'] * 1e3:.1f} ms."
+        f" {figures['driver_core']:.2f} of a core and was at most {late['p99'] * 1e3:.1f} ms late"
+        " with 99 % of the requests."
     )
     if arguments.json is not None:
         about = {"command": sys.argv[1:], "cores": os.cpu_count(), **figures}

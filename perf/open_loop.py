@@ -30,9 +30,9 @@ class Reply:
 
     `status` is 0 when nothing came; `ended` is whether the answer was whole by HTTP's own rules,
     `hung` whether the caller's patience ended it, `failure` what became of the connection
-    otherwise. Seconds from when the request was due: `late_s` to its being sent, `first_s` to the
-    first event with text, `total_s` to the end; `gap_s` is the longest time between two reads with
-    events after that. `events` are all of them for who keeps them, else the last ones.
+    otherwise. Seconds from when the request was due: `late_s` to when the driver turned to it,
+    `first_s` to the first event with text, `total_s` to the end; `gap_s` is the longest time
+    between two reads with events after that. `events` are all for who keeps them, else the last.
     """
 
     status: int = 0
@@ -123,10 +123,10 @@ class Callers:
         return reply
 
     async def _exchange(self, request: bytes, reply: Reply, due: float) -> None:
+        reply.late_s = time.monotonic() - due
         while True:
             reused = bool(self._idle)
             connection = self._idle.pop() if reused else await self._connected()
-            reply.late_s = time.monotonic() - due
             reader = EventReader(self._has_text, keep=self._keep)
             try:
                 await connection.exchange(request, reply, reader, due, self._gaps)

@@ -23,6 +23,7 @@ from pinned import PinnedServer, free_port  # noqa: E402
 from simulated_predictor import answer  # noqa: E402
 
 MODEL = "model"
+LOCUST = PERF.parent / "build" / "locust" / "bin" / "locust"
 # Of profiles/h200-bf16.json: no step is shorter.
 STEP_S = 0.005
 
@@ -138,6 +139,28 @@ def test_thousands_of_streams_at_once_end_with_all_their_tokens(tmp_path):
     assert figures["rows"]["all"]["ends"] == {"ok": len(outcomes)}
     assert {each["output_tokens"] for each in outcomes} == {20}
     assert figures["most_in_flight"] > 500
+
+
+@pytest.mark.skipif(not LOCUST.exists(), reason="make build/locust/.ready sets Locust up")
+def test_locust_sends_the_same_requests_and_tells_first_tokens(servers):
+    done = subprocess.run(
+        [
+            *(LOCUST, "-f", PERF / "locustfile.py", "--headless", "--json"),
+            *("--stage-seconds", "1", "--scale", "0.2", "--user-rate", "1"),
+            *("--host", f"http://127.0.0.1:{servers.transformer}"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    entries = {(each["method"], each["name"]): each for each in json.loads(done.stdout)}
+    assert sum(each["num_failures"] for each in entries.values()) == 0
+    for name in ("short", "medium", "long"):
+        requests = entries["POST", name]["num_requests"]
+        assert requests == entries["TTFT", name]["num_requests"] > 0
+        assert requests == entries["ITL", name]["num_requests"]
 
 
 async def test_streams_of_many_callers_at_once_are_right_to_the_last_token(servers):
