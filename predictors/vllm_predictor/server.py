@@ -48,8 +48,8 @@ async def run(settings: PredictorSettings, startup: Startup, early: EarlyProcess
     )
     with spans.tracer(settings, "keepwarm-predictor") as tracer:
         edge = spans.served(service, tracer, "engine")
-        server_app.build(app, edge, max_body_bytes=settings.max_body_bytes, openai=False)
-        await lifecycle.serve(app, edge, settings, life, background=service.run)
+        served = server_app.build(app, edge, max_body_bytes=settings.max_body_bytes, openai=False)
+        await lifecycle.serve(served, edge, settings, life, background=service.run)
 
 
 def set_environment(settings: PredictorSettings, folder: Path) -> None:

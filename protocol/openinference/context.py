@@ -79,7 +79,8 @@ class Reply:
     `headers` (lower-case names) go back to the caller: on REST with the status, so what a stage
     sets after its first chunk comes too late there, on gRPC as trailing metadata. `weights_id`
     names what answered: weights, adapter and chat template together; None is not known. `note` says
-    what is waited for, `queued_s` how long the request waited in the engine's queue, in seconds.
+    what is waited for, `queued_s` how long the request waited in the engine's queue, and `waited_s`
+    before the predictor was called, for it to start or have room, in seconds.
     `cached` is set before the first chunk or error where there is a cache, and holds at the end:
     who follows another request's work stands for it when that one leaves. `sent` says that the
     predictor has been called, so that it may have worked.
@@ -89,6 +90,7 @@ class Reply:
     weights_id: str | None = None
     note: str | None = None
     queued_s: float | None = None
+    waited_s: float = 0.0
     cached: Cached | None = None
     sent: bool = False
 

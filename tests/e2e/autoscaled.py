@@ -8,9 +8,7 @@ import asyncio
 import os
 import threading
 import time
-from bisect import bisect_right
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 
 import httpx
@@ -22,11 +20,12 @@ from lightkube.resources.apps_v1 import Deployment
 from lightkube.resources.core_v1 import Pod
 from lightkube.types import on_error_retry
 
+from tests.living_twin import TIMEOUT_S, Steps
+
 SERVER = Path(__file__).with_name("fixed_service.py")
 IMAGE = os.environ.get("KEEPWARM_IMAGES", "keepwarm/*:0.1.0").replace("*", "transformer")
 LABEL = "serving.knative.dev/service"
 SERVICE_S = 2.0
-TIMEOUT_S = 60
 # Made in the moment in which the decider begins (kpa.go: reconcileDecider, ReconcileMetric).
 Metric = create_namespaced_resource(
     "autoscaling.internal.knative.dev", "v1alpha1", "Metric", "metrics"
@@ -59,49 +58,6 @@ def manifest(name: str, concurrency: int, annotations: dict[str, str]) -> str:
             "spec": {"template": template},
         }
     )
-
-
-@dataclass
-class Steps:
-    """A count over time; before the first row it is 0."""
-
-    t_s: list[float] = field(default_factory=list)
-    count: list[int] = field(default_factory=list)
-
-    def add(self, t_s: float, count: int) -> None:
-        """The count from then on."""
-        if count != (self.count[-1] if self.count else 0):
-            self.t_s.append(t_s)
-            self.count.append(count)
-
-    def after(self, zero: float) -> "Steps":
-        """The same, counted from another time."""
-        return Steps([t_s - zero for t_s in self.t_s], list(self.count))
-
-    def at(self, t_s: float) -> int:
-        """The count at a time."""
-        row = bisect_right(self.t_s, t_s) - 1
-        return self.count[row] if row >= 0 else 0
-
-    def sampled(self, until_s: int) -> list[int]:
-        """Once a second."""
-        return [self.at(float(second)) for second in range(until_s)]
-
-    def around(self, t_s: float, apart_s: float) -> set[int]:
-        """Every count within some seconds before and after."""
-        near = (
-            count for t, count in zip(self.t_s, self.count, strict=True) if abs(t - t_s) <= apart_s
-        )
-        return {self.at(t_s - apart_s), *near}
-
-    def rises(self) -> list[tuple[float, int]]:
-        """When it rises, and to what."""
-        steps = zip(self.t_s, pairwise([0, *self.count]), strict=True)
-        return [(t_s, after) for t_s, (before, after) in steps if after > before]
-
-    def zeros(self) -> list[float]:
-        """When it falls to 0."""
-        return [t_s for t_s, count in zip(self.t_s, self.count, strict=True) if count == 0]
 
 
 @dataclass

@@ -5,25 +5,22 @@ manifest, the cluster's ConfigMap, the requests as they were sent and how long p
 """
 
 import asyncio
-import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from keepwarm.kpa import Phases, Pods, Requests, simulate
-from keepwarm.kpa.manifest import config_of, policy_of
+from tests.living_twin import Compared, Recording, best, only_config, save
 
-from .autoscaled import TIMEOUT_S, Seen, Steps, Watcher, bursts, load, manifest
+from .autoscaled import Seen, Watcher, bursts, load, manifest
 from .conftest import REPOSITORY, fresh_namespace, kubectl
 
 NAMESPACE = "keepwarm-e2e-twin"
 PLOT = REPOSITORY / "build/kpa_twin.png"
-APART_S = 4.0
 MEAN_WITHIN = 0.05
 FULL_S = 300.0
 
@@ -76,92 +73,44 @@ CASES = [
 ]
 
 
-@dataclass(frozen=True)
-class Compared:
-    """What the cluster did and what the twin does, in seconds after the service's zero."""
-
-    case: Case
-    seen: Seen
-    seconds: int
-    cluster: Steps
-    twin: Steps
-
-    @property
-    def means(self) -> tuple[float, float]:
-        cluster, twin = (steps.sampled(self.seconds) for steps in (self.cluster, self.twin))
-        return float(np.mean(cluster)), float(np.mean(twin))
-
-    def unmet(self) -> list[str]:
-        """Rises and ends of one that the other does not have within a few seconds.
-
-        A rise to some count is met when the other crosses it, in however many steps; above three
-        pods also when it comes within one pod of it: the averages of two or three seconds differ by
-        where in the second the loops beat.
-        """
-        unmet = []
-        for who, mine, other in (
-            ("the cluster", self.cluster, self.twin),
-            ("the twin", self.twin, self.cluster),
-        ):
-            for t_s, count in mine.rises():
-                near = other.around(t_s, APART_S)
-                if not min(near) < count <= max(near) + (count > 3):
-                    unmet.append(f"{self.case.name}: {who} alone rises to {count} at {t_s:.1f} s")
-            unmet += [
-                f"{self.case.name}: {who} alone goes to zero at {t_s:.1f} s"
-                for t_s in mine.zeros()
-                if 0 not in other.around(t_s, APART_S)
-            ]
-        return unmet
-
-
-def compare(case: Case, seen: Seen, seconds: int) -> Compared:
-    """The twin fed with what the service was fed."""
-    config = config_of(
-        kubectl("-n", "knative-serving", "get", "cm/config-autoscaler", "-o", "yaml")
+def record(case: Case, seen: Seen, seconds: int) -> Recording:
+    """What the service was told and sent, and what became of it."""
+    config_map = kubectl("-n", "knative-serving", "get", "cm/config-autoscaler", "-o", "yaml")
+    answered = sorted(r for r in seen.requests if r[2] == 200)
+    return Recording(
+        case.name,
+        case.manifest,
+        only_config(config_map),
+        seconds,
+        seen.decided_from - seen.zero,
+        [(round(sent - seen.zero, 4), round(served_s, 4)) for sent, served_s, _ in answered],
+        [round(each, 3) for each in seen.starts_s],
+        seen.replicas.after(seen.zero),
+        len(seen.requests) - len(answered),
     )
-    sent, served_s, _ = np.array(sorted(r for r in seen.requests if r[2] == 200)).T
-    requests = Requests(sent - seen.zero, served_s, seconds)
-    pods = Pods(seen.starts_s, request_timeout_s=TIMEOUT_S, termination_grace_s=TIMEOUT_S)
-    begin = seen.decided_from - seen.zero
-    result = next(
-        simulate(
-            [policy_of(case.manifest, config)],
-            requests,
-            pods,
-            phases=Phases(tick_s=begin, scrape_s=begin % 1),
-            engine="reference",  # the fast one is the same and would be compiled first
-        )
-    )
-    steps = Steps()
-    timeline = result.timeline
-    for t_s, count in zip(timeline.t_s, timeline.ready + timeline.starting, strict=True):
-        steps.add(float(t_s), int(count))
-    return Compared(case, seen, seconds, seen.replicas.after(seen.zero), steps)
 
 
 def plot(compared: list[Compared]) -> None:
-    """Both lines for every service, and everything seen, to look at it without a cluster."""
+    """Both lines for every service, to look at."""
     figure = Figure(figsize=(14, 3.2 * len(compared)))
     axes = figure.subplots(len(compared), 1, squeeze=False)
     for axis, each in zip(axes[:, 0], compared, strict=True):
-        seconds = np.arange(each.seconds)
-        sent = [sent - each.seen.zero for sent, *_ in each.seen.requests]
-        rate = np.histogram(sent, np.arange(each.seconds + 1))[0]
+        recording = each.recording
+        seconds = np.arange(recording.seconds)
+        sent = [sent for sent, _ in recording.requests]
+        rate = np.histogram(sent, np.arange(recording.seconds + 1))[0]
         axis.bar(seconds, rate, width=1, align="edge", color="0.85", label="requests/s")
-        axis.step(seconds, each.cluster.sampled(each.seconds), where="post", label="cluster")
-        axis.step(seconds, each.twin.sampled(each.seconds), where="post", ls="--", label="twin")
-        settings = ", ".join(f"{key} {value}" for key, value in each.case.annotations.items())
+        axis.step(seconds, recording.cluster.sampled(len(seconds)), where="post", label="cluster")
+        axis.step(seconds, each.twin.sampled(len(seconds)), where="post", ls="--", label="twin")
+        case = next(case for case in CASES if case.name == each.name)
+        settings = ", ".join(f"{key} {value}" for key, value in case.annotations.items())
         means = "{:.2f} and {:.2f} pods on average".format(*each.means)
-        axis.set_title(f"{each.case.name}: {settings}; {means}", fontsize=9)
+        axis.set_title(f"{each.name}: {settings}; {means}", fontsize=9)
         axis.legend(loc="upper right")
     axes[-1, 0].set_xlabel("seconds")
     figure.tight_layout()
     PLOT.parent.mkdir(exist_ok=True)
     figure.savefig(PLOT)
-    PLOT.with_suffix(".json").write_text(
-        json.dumps({each.case.name: asdict(each) for each in compared}, default=list)
-    )
 
 
 @pytest.fixture(scope="module")
@@ -190,30 +139,35 @@ def compared(
             await asyncio.sleep(max(0.0, end - time.time()))
 
         asyncio.run(replay())
-        rows = [compare(case, watcher.seen[case.name], seconds) for case in cases]
+        recordings = [record(case, watcher.seen[case.name], seconds) for case in cases]
+        PLOT.parent.mkdir(exist_ok=True)
+        save(recordings, PLOT.with_suffix(".json.gz"))
+        rows = [best(each) for each in recordings]
         plot(rows)
         for each in rows:
             for who, mean in zip(("cluster", "twin"), each.means, strict=True):
-                measured(f"{each.case.name}: pods on average, {who}", mean, "pods")
-            measured(f"{each.case.name}: longest pod start", max(each.seen.starts_s))
-            measured(f"{each.case.name}: rises and zeros of one alone", len(each.unmet()), "times")
+                measured(f"{each.name}: pods on average, {who}", mean, "pods")
+            measured(f"{each.name}: longest pod start", max(each.recording.starts_s))
+            measured(f"{each.name}: rises and zeros, both sides", each.events, "times")
+            measured(f"{each.name}: of one alone", len(each.unmet), "times")
         yield rows
 
 
 def test_every_request_was_answered(compared: list[Compared]) -> None:
     for each in compared:
-        assert {status for *_, status in each.seen.requests} == {200}
+        assert each.recording.requests
+        assert each.recording.unanswered == 0, each.name
 
 
 def test_both_start_from_zero_follow_the_load_and_go_to_zero_again(
     compared: list[Compared],
 ) -> None:
     for each in compared:
-        for steps in (each.cluster, each.twin):
-            assert steps.rises(), each.case.name
-            assert steps.zeros(), each.case.name
+        for steps in (each.recording.cluster, each.twin):
+            assert steps.rises(), each.name
+            assert steps.zeros(), each.name
         cluster, twin = each.means
-        assert twin == pytest.approx(cluster, abs=1), each.case.name
+        assert twin == pytest.approx(cluster, abs=1), each.name
 
 
 @pytest.fixture
@@ -227,10 +181,10 @@ def punctual(request: pytest.FixtureRequest, compared: list[Compared]) -> list[C
 def test_the_twin_has_as_many_pods_on_average(punctual: list[Compared]) -> None:
     for each in punctual:
         cluster, twin = each.means
-        assert twin == pytest.approx(cluster, rel=MEAN_WITHIN), each.case.name
+        assert twin == pytest.approx(cluster, rel=MEAN_WITHIN), each.name
 
 
 def test_the_twin_scales_up_and_goes_to_zero_when_the_cluster_does(
     punctual: list[Compared],
 ) -> None:
-    assert [line for each in punctual for line in each.unmet()] == []
+    assert [line for each in punctual for line in each.unmet] == []

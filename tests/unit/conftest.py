@@ -120,10 +120,8 @@ def service():
 
 @pytest.fixture
 def app(service):
-    """A Starlette app with all our routes over the fake service."""
-    starlette = Starlette()
-    server_app.build(starlette, service, max_body_bytes=MAX_BODY_BYTES, openai=True)
-    return starlette
+    """An app with all our routes over the fake service."""
+    return server_app.build(Starlette(), service, max_body_bytes=MAX_BODY_BYTES, openai=True)
 
 
 @pytest.fixture

@@ -5,8 +5,10 @@ Every label has a handful of values: models and plans are the operator's, routes
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from datetime import UTC, datetime
 from functools import cache
 from typing import Final
 
@@ -17,6 +19,7 @@ from openinference.errors import ServingError
 from openinference.generation import Chunk, GenerationRequest, Usage
 from openinference.server import logs
 
+CANCELLED: Final = "cancelled"
 # A line for each generation, with --log_format json only.
 _log = logging.getLogger(logs.GENERATIONS)
 
@@ -73,7 +76,7 @@ async def measured(
     except (asyncio.CancelledError, GeneratorExit):
         # The edge ends a generation at its deadline, and tells the caller so.
         late = context.deadline is not None and loop.time() >= context.deadline
-        status = "504" if late else "cancelled"
+        status = "504" if late else CANCELLED
         raise
     finally:
         tally.end(status, loop.time())
@@ -112,16 +115,20 @@ def _count(
         of_answers.inc(generated)
     if not _log.isEnabledFor(logging.INFO):
         return
+    # What `keepwarm trace` reads.
+    came = datetime.fromtimestamp(time.time() - seconds, UTC)
     fields = {
         "request_id": context.request_id,
         "model": model,
         "route": route,
         "plan": plan,
-        "status": status,
+        "status": 499 if status == CANCELLED else int(status),
         "cache": context.reply.cached or "off",
-        "prompt_tokens": prompt,
-        "generation_tokens": generated,
-        "seconds": round(seconds, 4),
+        "input_tokens": prompt,
+        "output_tokens": generated,
+        "came": came.isoformat(timespec="milliseconds"),
+        "duration_s": round(seconds, 4),
+        "wait_s": round(min(context.reply.waited_s, seconds), 4),
     }
     _log.info("generation", extra={logs.FIELDS: fields})
 

@@ -1,51 +1,36 @@
-"""The pooled gRPC channel to the predictor: deadlines, context and errors pass both ways."""
+"""The calls of the predictor over one channel: deadlines, context and errors pass both ways."""
 
 import asyncio
 import math
 from collections.abc import AsyncGenerator, Mapping
-from typing import Any, Final
+from typing import Final
 
-import grpc
+from google.protobuf.message import DecodeError
+from grpc import StatusCode
 
+from llm_transformer.h2 import Call, CallError, Channel, Headers
 from llm_transformer.resilience.wakeup import Probe
 from openinference import errors, text_tensors, v2_grpc
+from openinference.chunk_messages import StreamReader
 from openinference.context import QUEUE_TIME, REQUEST_ID, WEIGHTS, RequestContext
 from openinference.errors import InternalError, Reason, ServingError, Unavailable
 from openinference.generation import Chunk, GenerationRequest
 from openinference.grpc_servicer import PHASE, REASON, RETRY_AFTER, STRICT_STREAM_ERRORS
 from openinference.proto import inference_pb2 as pb
-from openinference.proto.inference_pb2_grpc import GRPCInferenceServiceStub
 
-OPTIONS: Final = (
-    # A replaced predictor is found again within a second, not after gRPC's two minutes. The least
-    # is what one attempt may take (gRPC, connection-backoff.md).
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 2_000),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
-    # A half-open connection is found within 15 s. A stream's caller sends nothing after its
-    # request, and gRPC would stop asking after two pings without data. A keepalive waits for a ping
-    # that is on its way for other reasons, whose own timeout is a minute.
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.http2.ping_timeout_ms", 5_000),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.enable_retries", 0),
-    # Over every address of the name: behind a headless Service these are the predictor's pods.
-    ("grpc.lb_policy_name", "round_robin"),
-    # A connection that ends asks DNS again, at most this often (gRPC's default is 30 s).
-    ("grpc.dns_min_time_between_resolutions_ms", 1_000),
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-)
+_SERVICE: Final = "/inference.GRPCInferenceService"
+MODEL_READY: Final = f"{_SERVICE}/ModelReady"
+MODEL_INFER: Final = f"{_SERVICE}/ModelInfer"
+MODEL_STREAM_INFER: Final = f"{_SERVICE}/ModelStreamInfer"
 READY_TIMEOUT_S: Final = 2.0
 # What to tell a caller while the predictor is out of reach; it reconnects within a second.
 UNREACHABLE_RETRY_S: Final = 1.0
 
-# Statuses that gRPC makes up itself when a connection breaks or a proxy answers for the server.
+# What the client makes up when a connection breaks, or a proxy answers for the server.
 _TRANSPORT_STATUSES: Final = (
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.CANCELLED,
-    grpc.StatusCode.INTERNAL,
+    StatusCode.UNAVAILABLE,
+    StatusCode.CANCELLED,
+    StatusCode.INTERNAL,
 )
 
 
@@ -66,18 +51,13 @@ class PredictorClient:
 
         `stall_s` is the longest silence within a stream, in seconds, before it counts as lost.
         """
-        self._channel = (
-            grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(), options=OPTIONS)
-            if tls
-            else grpc.aio.insecure_channel(target, options=OPTIONS)
-        )
-        self._stub = GRPCInferenceServiceStub(self._channel)
+        self._channel = Channel(target, tls=tls)
         self._stall_s = stall_s
         self._names = names or {}
 
     async def close(self) -> None:
         """Ends the channel; calls in flight fail."""
-        await self._channel.close(grace=None)
+        await self._channel.close()
 
     async def is_ready(self, model: str) -> bool:
         """Whether the predictor says that it can answer for `model`; False when out of reach."""
@@ -85,19 +65,19 @@ class PredictorClient:
 
     async def probe(self, model: str, timeout_s: float) -> Probe:
         """Asks whether `model` can answer; behind an activator this waits for a pod."""
-        call = self._stub.ModelReady(
-            pb.ModelReadyRequest(name=self._names.get(model, model)), timeout=timeout_s
-        )
+        asked = pb.ModelReadyRequest(name=self._names.get(model, model)).SerializeToString()
         try:
-            answer = await call
-            trailing = _metadata(await call.trailing_metadata())
-        except grpc.aio.AioRpcError as error:
+            answer, trailing = await self._channel.unary(MODEL_READY, asked, timeout_s=timeout_s)
+            is_ready = bool(pb.ModelReadyResponse.FromString(answer).ready)
+        except CallError as error:
             # A predictor of ours that says no (another model's name, say) is there; and a
             # connection that stays silent is held by somebody, who waits for a pod.
-            marked = REQUEST_ID in _metadata(error.trailing_metadata())
-            held = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            marked = REQUEST_ID in dict(error.trailing)
+            held = error.code is StatusCode.DEADLINE_EXCEEDED
             return Probe(ready=False, reachable=marked or held)
-        return Probe(ready=bool(answer.ready), phase=trailing.get(PHASE))
+        except DecodeError:
+            return Probe(ready=False, reachable=True)
+        return Probe(ready=is_ready, phase=dict(trailing).get(PHASE))
 
     async def generate(
         self, request: GenerationRequest, context: RequestContext
@@ -111,44 +91,51 @@ class PredictorClient:
         message = v2_grpc.encode_request(text_tensors.infer_request(request))
         message.model_name = self._names.get(request.model, request.model)
         timeout_s = context.remaining_s(asyncio.get_running_loop().time())
-        metadata = tuple(context.forwarded().items())
+        metadata = context.forwarded()
         answering = False
+        watch: _StallWatch | None = None
         open_sequences = request.sequences
         context.reply.sent = True
         try:
             if not request.stream:
-                unary = self._stub.ModelInfer(message, timeout=timeout_s, metadata=metadata)
-                answer = await unary
-                _note_trailing(context, await unary.trailing_metadata())
+                answer, trailing = await self._channel.unary(
+                    MODEL_INFER,
+                    message.SerializeToString(),
+                    timeout_s=timeout_s,
+                    metadata=metadata.items(),
+                )
+                _note_trailing(context, trailing)
                 for chunk in _chunks(answer):
                     yield chunk
                 return
-            call = self._stub.ModelStreamInfer(
-                _once(message),
-                timeout=timeout_s,
-                metadata=(*metadata, (STRICT_STREAM_ERRORS, "true")),
+            metadata[STRICT_STREAM_ERRORS] = "true"
+            call = await self._channel.open(
+                MODEL_STREAM_INFER,
+                message.SerializeToString(),
+                timeout_s=timeout_s,
+                metadata=metadata.items(),
             )
             watch = _StallWatch(call, self._stall_s)
+            reader = StreamReader()
             try:
-                async for response in call:
+                while messages := await call.read():
                     watch.pause()
                     answering = True
-                    for chunk in _chunks(response.infer_response):
-                        open_sequences -= chunk.finish_reason is not None
-                        yield chunk
+                    for each in messages:
+                        for chunk in reader.read(each):
+                            open_sequences -= chunk.finish_reason is not None
+                            yield chunk
                     watch.resume()
-                _note_trailing(context, await call.trailing_metadata())
-            except asyncio.CancelledError:
-                if not watch.fired or _is_cancelled():
-                    raise
-                raise _lost(request.model, Reason.STALLED) from None
+                _note_trailing(context, call.trailing)
             finally:
                 watch.end()
-                call.cancel()
-        except grpc.aio.AioRpcError as error:
-            _note_trailing(context, error.trailing_metadata())
+                call.close()
+        except CallError as error:
+            _note_trailing(context, error.trailing)
             problem = serving_error(error, request.model)
-            if answering and _is_unreachable(problem):
+            if watch is not None and watch.fired:
+                problem = _lost(request.model, Reason.STALLED)
+            elif answering and _is_unreachable(problem):
                 problem = _lost(request.model, Reason.LOST)
             # A whole answer stays whole, whatever has become of its connection since.
             if open_sequences or not _is_lost(problem):
@@ -156,12 +143,12 @@ class PredictorClient:
 
 
 class _StallWatch:
-    """Cancels a call that has begun to answer when it is then awaited for `stall_s` in vain.
+    """Closes a call that has begun to answer when it is then awaited for `stall_s` in vain.
 
     Its timer is not moved at each message, which would cost more than the message.
     """
 
-    def __init__(self, call: Any, stall_s: float) -> None:
+    def __init__(self, call: Call, stall_s: float) -> None:
         self._call = call
         self._stall_s = stall_s
         self._loop = asyncio.get_running_loop()
@@ -186,33 +173,22 @@ class _StallWatch:
         since = now if self._awaited_since is None else self._awaited_since
         if now - since >= self._stall_s:
             self.fired = True
-            self._call.cancel()
+            self._call.close()
         else:
             self._timer = self._loop.call_at(since + self._stall_s, self._look)
 
 
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
-async def _once(message: pb.ModelInferRequest) -> AsyncGenerator[pb.ModelInferRequest, None]:
-    yield message
-
-
-def _chunks(message: pb.ModelInferResponse) -> list[Chunk]:
+def _chunks(message: bytes) -> list[Chunk]:
     try:
-        return text_tensors.chunks(v2_grpc.decode_response(message))
-    except errors.InvalidInput:
+        return text_tensors.chunks(
+            v2_grpc.decode_response(pb.ModelInferResponse.FromString(message))
+        )
+    except (errors.InvalidInput, DecodeError):
         raise InternalError("the predictor's answer is not valid V2") from None
 
 
-def _metadata(pairs: Any) -> Mapping[str, Any]:
-    return dict(pairs or ())
-
-
-def _note_trailing(context: RequestContext, trailing: Any) -> None:
-    for key, value in trailing or ():
+def _note_trailing(context: RequestContext, trailing: Headers) -> None:
+    for key, value in trailing:
         if key == QUEUE_TIME:
             seconds = _number(value)
             if seconds is not None:
@@ -221,10 +197,10 @@ def _note_trailing(context: RequestContext, trailing: Any) -> None:
             context.reply.weights_id = value
 
 
-def _number(text: Any) -> float | None:
+def _number(text: str | None) -> float | None:
     try:
-        number = float(text)
-    except (TypeError, ValueError):
+        number = float(text or "")
+    except ValueError:
         return None
     return number if math.isfinite(number) and number >= 0 else None
 
@@ -246,25 +222,24 @@ def _lost(model: str, reason: Reason) -> Unavailable:
     )
 
 
-def serving_error(error: grpc.aio.AioRpcError, model: str) -> ServingError:
+def serving_error(error: CallError, model: str) -> ServingError:
     """The error to answer with.
 
     A predictor of ours marks its own statuses with the request id. Without that mark a status that
-    gRPC itself makes up means a broken connection, and its text, which names hosts and ports, is
-    not for callers.
+    the client makes up means a broken connection, and its text is not for callers.
     """
-    trailing = _metadata(error.trailing_metadata())
-    code = error.code()
+    trailing = dict(error.trailing)
+    code = error.code
     if REQUEST_ID not in trailing and code in _TRANSPORT_STATUSES:
         return Unavailable(
             f"the predictor of model '{model}' cannot be reached",
             retry_after_s=UNREACHABLE_RETRY_S,
             reason=Reason.UNREACHABLE,
         )
-    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+    if code is StatusCode.DEADLINE_EXCEEDED:
         return errors.DeadlineExceeded("the request's deadline has passed")
     again = errors.from_grpc_status(
-        code, error.details() or code.name, _number(trailing.get(RETRY_AFTER))
+        code, error.details or code.name, _number(trailing.get(RETRY_AFTER))
     )
     if isinstance(again, Unavailable):
         again.phase = trailing.get(PHASE)

@@ -74,7 +74,7 @@ async def _serve(
     server = ModelServer(http_port=settings.http_port, workers=1, enable_grpc=False)
     for name in table.names:
         server.register_model(TransformerModel(name, service))
-    server_app.build(app, edge, max_body_bytes=settings.max_body_bytes, openai=True)
+    served = server_app.build(app, edge, max_body_bytes=settings.max_body_bytes, openai=True)
     if settings.workers > 1:
         logger.warning("--workers=%d: one process serves; scale by replicas", settings.workers)
     for each in table.predictors:
@@ -85,7 +85,7 @@ async def _serve(
             settings.grpc_port,
             each.target,
         )
-    await lifecycle.serve(cors.allowing(app, settings.cors_origins), edge, settings, life)
+    await lifecycle.serve(cors.allowing(served, settings.cors_origins), edge, settings, life)
 
 
 def main() -> None:

@@ -1,9 +1,13 @@
 """The transformer's access log: one JSON object a line, written when a request ends.
 
+With `--log_format json` the transformer's standard error is one. Of it the lines of the logger
+`keepwarm.generations` are read, whose `came` is the time, and the others passed over. Status 499
+says that the caller left.
+
 | field | means |
 |---|---|
 | `time` | when the request came: RFC 3339, or seconds since 1970 |
-| `status` | HTTP status; under 400 or 5xx counts, 4xx never reached the predictor |
+| `status` | HTTP status; under 400, 499 or 5xx counts, other 4xx never reached the predictor |
 | `input_tokens`, `output_tokens` | optional, 0 without them |
 | `duration_s` | arrival to last byte, waiting for a pod included |
 | `wait_s` | of that, waiting for the predictor to start or have room; optional |
@@ -21,7 +25,9 @@ import orjson
 
 from keepwarm.traces.trace import Rows, Trace
 
+GENERATIONS = "keepwarm.generations"
 FIELDS = ("time", "status", "input_tokens", "output_tokens", "duration_s", "wait_s", "cache")
+CALLER_LEFT = 499
 ANSWERED_WITHOUT_PREDICTOR = {"hit", "coalesced"}
 
 
@@ -41,9 +47,14 @@ def read(
             raise rows.error(number, f"it is not JSON ({error}).") from None
         if not isinstance(row, dict):
             raise rows.error(number, "it is not a JSON object.")
-        time = _moment(row.get(key["time"]), key["time"], rows, number)
+        if row.get("logger", GENERATIONS) != GENERATIONS:
+            continue
+        came = "came" if "logger" in row else key["time"]
+        time = _moment(row.get(came), came, rows, number)
         status = _number(row, key["status"], rows, number, default=200)
-        if 400 <= status < 500 or row.get(key["cache"]) in ANSWERED_WITHOUT_PREDICTOR:
+        if (400 <= status < 500 and status != CALLER_LEFT) or row.get(
+            key["cache"]
+        ) in ANSWERED_WITHOUT_PREDICTOR:
             left_out += 1
             continue
         duration = _number(row, key["duration_s"], rows, number, default=float("nan"))

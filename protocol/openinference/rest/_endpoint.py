@@ -103,6 +103,10 @@ class Endpoint:
             except ServingError as error:
                 tracked.status = await self._fail(error, context, scope, receive, send)
                 return
+            except Exception:
+                logger.exception("a request could not be read")
+                tracked.status = await self._fail(InternalError(), context, scope, receive, send)
+                return
             call = Call(
                 scope["path_params"],
                 headers,

@@ -6,13 +6,19 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from openinference import openapi, rest
+from openinference.server.direct import Direct
 from openinference.service import InferenceService
 
 
-def build(app: Starlette, service: InferenceService, *, max_body_bytes: int, openai: bool) -> None:
+def build(
+    app: Starlette, service: InferenceService, *, max_body_bytes: int, openai: bool
+) -> ASGIApp:
     """Gives `app` our routes, `/metrics`, `/openapi.json` and `/`, and our error bodies.
+
+    What is returned is to be served: `app` with a short way to our endpoints.
 
     KServe's own routes are not kept: they check little, and its repository routes let anybody
     unload the model.
@@ -35,6 +41,7 @@ def build(app: Starlette, service: InferenceService, *, max_body_bytes: int, ope
     app.router.redirect_slashes = False
     for kind, handler in rest.exception_handlers().items():
         app.add_exception_handler(kind, handler)
+    return Direct(app, routes)
 
 
 async def _metrics(request: Request) -> Response:

@@ -9,7 +9,7 @@ import tritonclient.http
 import yaml
 from openai._constants import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT
 
-from llm_transformer import predictor_client
+from llm_transformer.h2 import connection, link
 from llm_transformer.resilience import wakeup
 from llm_transformer.settings import TransformerSettings
 from manifest_lint.cluster import Cluster
@@ -25,7 +25,7 @@ FRONT, BACK = (
     {name: field.default for name, field in settings.model_fields.items()}
     for settings in (TransformerSettings, PredictorSettings)
 )
-CHANNEL, SERVED = dict(predictor_client.OPTIONS), dict(lifecycle.GRPC_OPTIONS)
+SERVED = dict(lifecycle.GRPC_OPTIONS)
 SERVICE = yaml.safe_load((MANIFESTS / "base" / "inferenceservice.yaml").read_text())["spec"]
 STANDARD = (MANIFESTS / "components" / "standard" / "kustomization.yaml").read_text()
 PROBE = SERVICE["predictor"]["containers"][0]["startupProbe"]
@@ -63,9 +63,9 @@ SECONDS = {
     "queue target": FRONT["queue_target_s"],
     "queue longest": FRONT["queue_longest_s"],
     "idle": FRONT["predictor_idle_s"],
-    "connect": CHANNEL["grpc.min_reconnect_backoff_ms"] / 1e3,
-    "ping": CHANNEL["grpc.keepalive_time_ms"] / 1e3,
-    "ping answer": CHANNEL["grpc.keepalive_timeout_ms"] / 1e3,
+    "connect": link.CONNECT_S,
+    "ping": connection.SILENCE_S,
+    "ping answer": connection.PONG_S,
     "pings allowed": SERVED["grpc.http2.min_ping_interval_without_data_ms"] / 1e3,
     "caller ping": SERVED["grpc.keepalive_time_ms"] / 1e3,
     "caller ping answer": SERVED["grpc.keepalive_timeout_ms"] / 1e3,

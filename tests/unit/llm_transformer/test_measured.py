@@ -3,10 +3,12 @@
 import asyncio
 import logging
 from contextlib import aclosing
+from datetime import UTC, datetime
 
 import pytest
 from prometheus_client import REGISTRY
 
+from keepwarm.traces import sources
 from llm_transformer.measured import counted, measured
 from openinference.context import Cached, Caller, RequestContext
 from openinference.errors import RateLimited, Unavailable
@@ -151,14 +153,36 @@ async def test_a_generations_line_tells_what_was_done_and_not_what_was_said(capl
     await _drain(measured(_chunks(_sequence(0, 3)), _request(stream=True), _context()))
     (record,) = caplog.records
     fields = dict(record.fields)
-    assert fields.pop("seconds") >= 0
+    assert fields.pop("duration_s") >= fields.pop("wait_s") >= 0
+    assert datetime.fromisoformat(fields.pop("came")) <= datetime.now(UTC)
     assert fields == {
         "request_id": "a",
         "model": "m",
         "route": "infer",
         "plan": "gold",
-        "status": "200",
+        "status": 200,
         "cache": "off",
-        "prompt_tokens": 5,
-        "generation_tokens": 3,
+        "input_tokens": 5,
+        "output_tokens": 3,
     }
+
+
+async def test_the_json_log_is_a_trace(caplog, tmp_path):
+    """What the transformer writes with --log_format json, `keepwarm trace` reads."""
+    caplog.set_level(logging.INFO)
+    logging.getLogger("llm_transformer").info("serving")
+    waited, left, hit = _context(), _context(), _context()
+    await _drain(measured(_chunks(_sequence(0, 3)), _request(stream=True), waited))
+    async with aclosing(measured(_chunks(_sequence(0, 3)), _request(stream=True), left)) as chunks:
+        await anext(chunks)
+    hit.reply.cached = Cached.HIT
+    await _drain(measured(_chunks(_sequence(0, 3)), _request(stream=True), hit))
+    formatter = logs.JsonFormatter()
+    log = tmp_path / "transformer.log"
+    log.write_text("\n".join(formatter.format(record) for record in caplog.records))
+    trace = sources.read(log)
+    assert trace.input_tokens.tolist() == [5, 5]
+    assert sorted(trace.output_tokens.tolist()) == [1, 3]
+    assert trace.warnings == (
+        "1 requests never reached the predictor (4xx, cache) and are left out.",
+    )

@@ -133,7 +133,7 @@ async def test_a_name_with_several_predictors_reaches_all_of_them(connect, grpc_
     """What a headless Service's name resolves to."""
     first, second = service, copy.deepcopy(service)
     async with grpc_server(first) as one, grpc_server(second) as other:
-        client = connect(f"ipv4:{one},{other}")
+        client = connect(f"{one},{other}")
         async with asyncio.timeout(20):
             while not (first.calls and second.calls):
                 await _all(client, _request(stream=True))

@@ -58,8 +58,9 @@ class Service:
 async def main(settings, behaviour):
     life = lifecycle.Lifecycle()
     service = Service(life, behaviour)
-    app = Starlette()
-    server_app.build(app, service, max_body_bytes=settings.max_body_bytes, openai=False)
+    app = server_app.build(
+        Starlette(), service, max_body_bytes=settings.max_body_bytes, openai=False
+    )
     await lifecycle.serve(app, service, settings, life, background=service.background)
     print("served", flush=True)
 

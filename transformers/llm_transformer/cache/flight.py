@@ -108,6 +108,8 @@ class Flight:
         seat.reply.weights_id = self.reply.weights_id
         seat.reply.queued_s = self.reply.queued_s
         seat.reply.sent = self.reply.sent
+        if seat is self._payer:
+            seat.reply.waited_s += self.reply.waited_s
         if self._done:
             return
         if not self._seats:

@@ -76,8 +76,9 @@ class ForwardStage:
 
     async def awake(self, context: RequestContext) -> None:
         """Returns when the predictor is there; raises as `generate` does before it calls."""
-        if not self._wakeup.is_awake(asyncio.get_running_loop().time()):
-            await self._wakeup.wait(context)
+        loop = asyncio.get_running_loop()
+        if not self._wakeup.is_awake(loop.time()):
+            await self._woken(context, loop)
 
     def status(self) -> ModelStatus:
         """The predictor's status as far as it is known; asks nobody."""
@@ -98,10 +99,8 @@ class ForwardStage:
         while True:
             attempt += 1
             if not self._wakeup.is_awake(loop.time()):
-                waited_from = loop.time()
-                await self._wakeup.wait(context)
                 # A cold start is no overload: its wait does not count as queueing.
-                began += loop.time() - waited_from
+                began += await self._woken(context, loop)
             try:
                 async with aclosing(self._attempt(request, context, attempt, began)) as chunks:
                     async for chunk in chunks:
@@ -123,7 +122,9 @@ class ForwardStage:
         """One call. Raises _Repeat instead of an error after which another call may help."""
         loop = asyncio.get_running_loop()
         weight = request.sequences
-        await self._gate.enter(weight, context.priority, began, loop.time())
+        asked = loop.time()
+        await self._gate.enter(weight, context.priority, began, asked)
+        context.reply.waited_s += loop.time() - asked
         era: int | None = None
         outcome = Outcome.NEITHER
         answering = False
@@ -150,6 +151,14 @@ class ForwardStage:
             if era is not None and (not answering or outcome is Outcome.FAILURE):
                 self._record(outcome, era, now)
             self._gate.leave(weight, now)
+
+    async def _woken(self, context: RequestContext, loop: asyncio.AbstractEventLoop) -> float:
+        """The seconds that the predictor's start was waited for."""
+        since = loop.time()
+        await self._wakeup.wait(context)
+        waited_s = loop.time() - since
+        context.reply.waited_s += waited_s
+        return waited_s
 
     def _heard(self, era: int, now: float) -> None:
         """The predictor has begun to answer a call."""
