@@ -15,6 +15,8 @@ GOOD_FIRST_S, GOOD_TOKEN_S = 0.5, 0.025
 # A driver that is later than this with one request in a hundred measures itself too.
 LATE_MS = 20.0
 BUSY = 0.95
+# Cores that others may use before it is told.
+OTHERS = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,8 @@ def doubts(late_p99_ms: float, usage: Usage) -> list[str]:
         for name, cores in usage.cores.items()
         if cores >= BUSY
     ]
+    if (others := usage.machine - sum(usage.cores.values())) > OTHERS:
+        found.append(f"other work on the machine used {others:.2f} cores")
     if usage.machine >= BUSY * usage.machine_cores:
         found.append(
             f"the machine was full: {usage.machine:.2f} of {usage.machine_cores} cores in use"

@@ -5,20 +5,23 @@ seconds after a warm-up. All stacks are asked the same.
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import driver
 import uvloop
 from cost import Cost
-from figures import Figures, figures
+from figures import LATE_MS, Figures, figures
 from machine import Watch
 from mix import Prompts
 from results import Row
 from stacks import ALONE, KEEPWARM, NO_BOUNDS, NO_CACHE, Engine, Served, Stack, serving
 
 SEED = 11
+# A load whose driver was late is offered again, and the one where it was less so is kept.
+TRIES = 2
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ class Window:
         return (
             f"{self.seconds:g} s measured at each load, after {self.warm_up_s:g} s of warm-up;"
             f" {self.stream_share:.0%} of the answers streamed; callers give up after"
-            f" {self.patience_s:g} s."
+            f" {self.patience_s:g} s. A load whose driver was late is offered once more,"
+            " and the run in which it was less late is kept."
         )
 
 
@@ -84,7 +88,7 @@ HIT_RATIO = Loads(
     "From which share of hits on does one engine behind the cache keep the promise?",
     (1000,),
     (1000,),
-    tuple((KEEPWARM, ratio) for ratio in (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0)),
+    tuple((KEEPWARM, ratio) for ratio in (0.5, 0.8, 0.9, 0.95, 0.97, 0.98, 0.985, 0.99)),
 )
 ALL = (BASELINE, PEAK, LIMIT, HIT_RATIO)
 
@@ -119,14 +123,12 @@ async def offer(
     stack: Stack, served: Served, prompts: Prompts, offers: Sequence[Offer], window: Window
 ) -> list[Figures]:
     """The figures of one stack at each offer, in turn."""
-    found = []
+    until = window.warm_up_s + window.seconds
     with ExitStack() as ended:
         callers = driver.calling(ended, served)
-        if stack.warm:
-            await driver.warm(callers, prompts.hot, v2=served.v2)
-        for each in offers:
+
+        async def once(each: Offer) -> Figures:
             watch = Watch(served.pids)
-            until = window.warm_up_s + window.seconds
             outcomes, usage = await driver.drive(
                 callers,
                 prompts.requests(
@@ -144,8 +146,18 @@ async def offer(
                 usage=usage,
             )
             print(f"{stack.name}, h {each.hot:g}: {told(seen)}", file=sys.stderr, flush=True)
-            found.append(seen)
-    return found
+            return seen
+
+        if stack.warm:
+            await driver.warm(callers, prompts.hot, v2=served.v2)
+        return [await _least_late(partial(once, each)) for each in offers]
+
+
+async def _least_late(measure: Callable[[], Awaitable[Figures]]) -> Figures:
+    tries = [await measure()]
+    while len(tries) < TRIES and tries[-1].late_p99_ms > LATE_MS:
+        tries.append(await measure())
+    return min(tries, key=lambda seen: seen.late_p99_ms)
 
 
 def row(part: str, rate: float, seen: Figures, price: float) -> Row:

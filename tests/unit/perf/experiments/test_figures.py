@@ -89,9 +89,14 @@ def test_the_promise_is_not_kept_by_refusing_those_who_would_be_slow(row):
         (0.0, QUIET, []),
         (2 * LATE_MS / 1e3, QUIET, ["the driver sent one request in a hundred 40 ms late"]),
         (0.0, Usage({"driver": 0.97}, 1.2, 2), ["driver used 0.97 of the one core"]),
-        (0.0, Usage({"driver": 0.5}, 1.95, 2), ["the machine was full: 1.95 of 2 cores"]),
+        (
+            0.0,
+            Usage({"driver": 0.9, "engine": 0.9}, 1.95, 2),
+            ["the machine was full: 1.95 of 2 cores"],
+        ),
+        (0.0, Usage({"driver": 0.5}, 1.2, 2), ["other work on the machine used 0.70 cores"]),
     ],
-    ids=["none", "a late driver", "a full event loop", "a full machine"],
+    ids=["none", "a late driver", "a full event loop", "a full machine", "other work"],
 )
 def test_a_figure_that_something_else_bounded_says_so(late_s, usage, said):
     seen = _figures(_ok(1.0, 0.5, late_s=late_s), usage=usage)
