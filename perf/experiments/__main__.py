@@ -35,8 +35,9 @@ def main() -> None:
     parser.add_argument(
         "--engine",
         action="append",
-        help=f"one of {', '.join(SIMULATED)}, real (vLLM on this CPU), ours (our predictor on a"
-        " GPU), raw (vLLM's own server, alone), or a profile's file; can be repeated",
+        choices=(*SIMULATED, "real", "ours", "raw"),
+        help="real: vLLM on this CPU, ours: our predictor on a GPU, raw: vLLM's own server, alone;"
+        " can be repeated",
     )
     parser.add_argument("--model", type=Path, help="HuggingFace folder for real, ours and raw")
     parser.add_argument("--engine-flag", action="append", default=[], help="one more flag of it")
@@ -104,10 +105,15 @@ def run(name: str, given: argparse.Namespace) -> Result:
 
 def engines_of(name: str, given: argparse.Namespace) -> list[Engine]:
     """Those named, or the simulated ones: both where an experiment compares engines."""
-    kinds = given.engine or (SIMULATED if name in {"hit-ratio", "batch"} else SIMULATED[:1])
+    both = name in {"hit-ratio", "batch"}
+    kinds = given.engine or (tuple(SIMULATED) if both else tuple(SIMULATED)[:1])
     for kind in kinds:
-        if kind in {"real", "ours", "raw"} and given.model is None:
+        if kind not in SIMULATED and given.model is None:
             sys.exit(f"--engine {kind} needs --model FOLDER")
+        if kind == "raw" and name == "cache":
+            sys.exit("cache needs our predictor: vLLM's own server speaks no V2")
+        if kind not in SIMULATED and name == "burst":
+            sys.exit("burst deploys the simulated predictor, no other")
     return [Engine(kind, given.model, flags=tuple(given.engine_flag)) for kind in kinds]
 
 

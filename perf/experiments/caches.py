@@ -41,7 +41,7 @@ def run(engine: Engine, lengths: Sequence[int], window: Window, price: float) ->
     """A row for each length and level."""
     for length in lengths:
         # One engine for all: Redis keeps an answer under the address of who made it.
-        with started(engine) as running, redis() as url:
+        with started(engine, *engine.places) as running, redis() as url:
             shared = (f"--redis_url={url}",)
             levels = (NONE, L1, replace(L2, transformer=shared))
             for stack in (*levels, replace(REFILLED, transformer=shared)):

@@ -2,7 +2,8 @@
 
 An engine is the calibrated simulator, vLLM on this machine's CPU with SmolLM2, our predictor on a
 GPU, or vLLM's own server there. "engine alone" is what a user runs who puts nothing in front: it
-takes every request and queues without bound, as vLLM does.
+takes every request and queues without bound, with vLLM's own number of places; ours has the places
+of the predictor's profile.
 """
 
 from collections.abc import Iterator
@@ -14,10 +15,13 @@ import httpx
 from overload import GATE_OPEN, PREDICTOR_OPEN
 from pinned import PinnedServer, free_port
 
+from vllm_predictor.profiles import PROFILES, Profile
+
 MODEL = "model"
 PERF = Path(__file__).parents[1]
 READY_S = 600.0
-SIMULATED = ("h200-bf16", "h200-fp8")
+SIMULATED = {"h200-bf16": Profile.GPU_BF16, "h200-fp8": Profile.GPU_FP8}
+OTHERS = {"real": Profile.CPU_DEMO, "ours": Profile.GPU_BF16}
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,14 @@ class Engine:
         return f"{where[self.kind]}, {self.model.name if self.model else ''}"
 
     @property
+    def places(self) -> tuple[str, ...]:
+        """Flags: as many sequences as the predictor's profile for such an engine runs at a time."""
+        profile = PROFILES[(SIMULATED | OTHERS)[self.kind]]
+        return tuple(
+            f"--{name}={profile[name]}" for name in ("max_num_seqs", "max_num_queued_reqs")
+        )
+
+    @property
     def speaks_v2(self) -> bool:
         """Whether our predictor serves it; vLLM's own server speaks OpenAI only."""
         return self.kind != "raw"
@@ -55,9 +67,11 @@ class Engine:
                 *(f"--max-num-seqs={count}" for count in places),
                 *self.flags,
             ]
-        program = ["-m", "vllm_predictor", f"--model_dir={self.model}"]
         if self.kind in SIMULATED:
             program = [str(PERF / "simulated_predictor.py"), f"--profile={self.kind}"]
+        else:
+            program = ["-m", "vllm_predictor", f"--model_dir={self.model}"]
+            program += [f"--profile={OTHERS[self.kind]}"]
         return [
             *(*program, f"--model_name={MODEL}", f"--http_port={http}", f"--grpc_port={grpc}"),
             *("--host=127.0.0.1", "--log_level=warning", "--drain_s=1"),
@@ -70,7 +84,8 @@ class Engine:
 class Stack:
     """A way to serve: flags of the transformer, None for no transformer, and of the predictor.
 
-    `warm` is whether it has a cache that is filled before a measurement.
+    `bounded` is whether the engine has our places and not vLLM's, `warm` whether a cache is filled
+    before a measurement.
     """
 
     name: str
@@ -78,12 +93,18 @@ class Stack:
     predictor: tuple[str, ...] = ()
     replicas: int = 1
     warm: bool = False
+    bounded: bool = True
 
 
 KEEPWARM = Stack("keepwarm", warm=True)
 NO_CACHE = Stack("keepwarm, cache off", ("--cache=off",))
-NO_BOUNDS = Stack("keepwarm, cache and shedding off", ("--cache=off", *GATE_OPEN), PREDICTOR_OPEN)
-ALONE = Stack("engine alone", None, PREDICTOR_OPEN)
+NO_BOUNDS = Stack(
+    "keepwarm, cache and shedding off",
+    ("--cache=off", *GATE_OPEN),
+    PREDICTOR_OPEN,
+    bounded=False,
+)
+ALONE = Stack("engine alone", None, PREDICTOR_OPEN, bounded=False)
 
 
 @dataclass(frozen=True)
@@ -146,7 +167,8 @@ def in_front(stack: Stack, running: Running) -> Iterator[Served]:
 @contextmanager
 def serving(stack: Stack, engine: Engine) -> Iterator[Served]:
     """Both."""
-    with started(engine, *stack.predictor) as running, in_front(stack, running) as served:
+    places = engine.places if stack.bounded else ()
+    with started(engine, *places, *stack.predictor) as running, in_front(stack, running) as served:
         yield served
 
 
