@@ -30,7 +30,13 @@ FULL_S = 20.0
 def main() -> None:
     """The command; its exit status is 1 when nothing was measured."""
     parser = argparse.ArgumentParser(description=__doc__, prog="perf/experiments")
-    parser.add_argument("names", nargs="+", choices=(*ORDER, "all", "report"), metavar="NAME")
+    parser.add_argument(
+        "names",
+        nargs="+",
+        choices=(*ORDER, "all", "report"),
+        metavar="NAME",
+        help=f"{', '.join(ORDER)}, all, or report",
+    )
     parser.add_argument("--out", type=Path, default=Path("build/bench"), help="folder of results")
     parser.add_argument(
         "--engine",
