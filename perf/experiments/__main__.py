@@ -68,7 +68,10 @@ def main() -> None:
         names.remove("burst")
     for name in names:
         print(f"{name}:", file=sys.stderr, flush=True)
-        print(run(name, given).write(given.out))
+        try:
+            print(run(name, given).write(given.out))
+        except RuntimeError as error:
+            sys.exit(f"{name}: {error}")
     found = read_all(given.out, ORDER)
     if not found:
         sys.exit(f"{given.out} holds no results")

@@ -3,7 +3,7 @@
 "1000+ requests/s, P99 under 500 ms, 50-1000 rps elastic, under $0.001 per RPS."
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cost import PROMISED
@@ -17,11 +17,12 @@ NEARLY = 0.95
 
 @dataclass(frozen=True)
 class Verdict:
-    """A term of the promise; `holds` is None where nothing was measured that could tell."""
+    """A term of the promise; `holds` is None where nothing measured can tell, or `remark` does."""
 
     promise: str
     measured: str
     holds: bool | None
+    remark: str = ""
 
 
 def least_hit_ratio(rows: Sequence[Row], rate: float) -> Row | None:
@@ -110,15 +111,21 @@ def _kept(burst: Burst) -> bool | None:
 def _price(result: Result) -> list[Verdict]:
     least = least_hit_ratio(result.rows, PROMISED_RPS)
     dearest = min(result.rows, key=hit_target)
-    found = []
-    for row in [dearest, *([least] if least is not None else [])]:
-        for time, price in row.cost.readings.items():
-            found.append(
-                Verdict(
-                    f"under ${PROMISED} per RPS, kept up for {time}, hit ratio"
-                    f" {hit_target(row):.1%}, on {row.part or result.engine}",
-                    f"${price:.2g}",
-                    price < PROMISED,
-                )
-            )
-    return found
+    return [
+        Verdict(
+            f"under ${PROMISED} per RPS, which names no time; hit ratio {hit_target(row):.1%}, on"
+            f" {row.part or result.engine}",
+            ", ".join(f"${price:.2g} {time}" for time, price in row.cost.readings.items()),
+            None,
+            "; ".join(_sides(row.cost.readings)),
+        )
+        for row in [dearest, *([least] if least is not None else [])]
+    ]
+
+
+def _sides(readings: Mapping[str, float]) -> Iterator[str]:
+    """For which times a price is under the promised one, and for which it is not."""
+    for answer, under in (("yes", True), ("no", False)):
+        times = [time for time, price in readings.items() if (price < PROMISED) is under]
+        if times:
+            yield f"{answer} {', '.join(times)}"

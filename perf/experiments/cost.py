@@ -41,8 +41,8 @@ class Cost:
             return {}
         request = self.money / self.served
         return {
-            "a second (that is, a request)": request,
-            "an hour": request * HOUR_S,
-            "a day": request * DAY_S,
-            "a month": request * MONTH_S,
+            "for a second (a request)": request,
+            "for an hour": request * HOUR_S,
+            "for a day": request * DAY_S,
+            "for a month": request * MONTH_S,
         }

@@ -98,7 +98,7 @@ def run(
 ) -> Iterator[Row]:
     """Every row, as it is measured; stacks that an engine cannot have are left out."""
     for engine in engines:
-        part = engine.label if len(engines) > 1 else ""
+        part = engine.label if len(engines) > 1 or loads == HIT_RATIO else ""
         for stack in dict.fromkeys(stack for stack, _ in loads.runs):
             if stack.transformer is not None and not engine.speaks_v2:
                 continue

@@ -80,19 +80,17 @@ def hit_ratios(rows: Sequence[Row], engine: str) -> str:
             own = [row for row in rows if row.part == part and row.figures.p99_ms is not None]
             at = [targets.index(row.figures.hit_target or 0.0) for row in own]
             style = {"color": COLOURS[number % 6], "marker": MARKERS[number % 6], "ms": 5}
-            axes.plot(at, [row.figures.p99_ms for row in own], label=f"P99, {part}", **style)
-            axes.plot(
-                at, [row.figures.p50_ms for row in own], ls="--", lw=0.9, label="P50", **style
-            )
+            axes.plot(at, [row.figures.p99_ms for row in own], label=part, **style)
+            axes.plot(at, [row.figures.p50_ms for row in own], ls="--", lw=0.9, **style)
         _promise(axes)
         axes.set_xticks(range(len(targets)), [f"{target:.4g}" for target in targets])
         axes.set(
             title=engine,
             xlabel=f"hit ratio h at {rows[0].rate:.0f} requests/s (not to scale)",
-            ylabel="whole answers, ms",
+            ylabel="P99 (dashed: P50) of served, ms",
             yscale="log",
         )
-        axes.legend(loc="lower left", fontsize=8, ncols=2)
+        axes.legend(loc="upper right", fontsize=8)
         return charts.svg(figure, "Latency over the hit ratio of the cache")
 
 

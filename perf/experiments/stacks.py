@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-from overload import GATE_OPEN, PREDICTOR_OPEN
+from overload import GATE_OPEN, OUT_OF_REACH, PREDICTOR_OPEN
 from pinned import PinnedServer, free_port
 
 from vllm_predictor.profiles import PROFILES, Profile
@@ -40,7 +40,7 @@ class Engine:
     def label(self) -> str:
         """As every table and plot names it."""
         if self.kind in SIMULATED:
-            return f"simulated engine, calibrated to an {self.kind}; no GPU"
+            return f"simulated {self.kind} (no GPU)"
         where = {"real": "vLLM on this CPU", "ours": "our predictor, vLLM", "raw": "vLLM's server"}
         return f"{where[self.kind]}, {self.model.name if self.model else ''}"
 
@@ -100,7 +100,7 @@ KEEPWARM = Stack("keepwarm", warm=True)
 NO_CACHE = Stack("keepwarm, cache off", ("--cache=off",))
 NO_BOUNDS = Stack(
     "keepwarm, cache and shedding off",
-    ("--cache=off", *GATE_OPEN),
+    ("--cache=off", *GATE_OPEN, f"--queue_most={OUT_OF_REACH}"),
     PREDICTOR_OPEN,
     bounded=False,
 )
