@@ -172,6 +172,7 @@ def facts(wanted: Deployment, seconds: Sequence[Second], scenario: Scenario) -> 
         f" speed, {wanted.start_s:g} s to load",
         "Knative": f"target and containerConcurrency {wanted.places}, window {wanted.window_s} s,"
         f" {wanted.least} to {wanted.most} predictors",
+        "the transformer": f"as it ships, but holds {wanted.held} callers while nothing is ready",
         "predictors": f"{most} ready, {full - begins:.0f} s after the burst began",
         "first answer": _first_answer(seconds, begins),
     }

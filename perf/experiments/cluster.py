@@ -23,10 +23,13 @@ import httpx
 import yaml
 from pinned import free_port
 
+from llm_transformer.settings import TransformerSettings
+
 ROOT = Path(__file__).parents[2]
 SERVICE = "chat"
 PROFILE = "/profile"
 READY_S = 300
+HELD = int(TransformerSettings.model_fields["queue_most"].default)
 
 
 def is_there() -> bool:
@@ -61,6 +64,11 @@ class Deployment:
     start_s: float
     window_s: int
 
+    @property
+    def held(self) -> int:
+        """Callers that the transformer holds during a start: of its default, the same part."""
+        return max(1, round(HELD / self.scale))
+
     def scaled(self) -> batching.Profile:
         """An engine that takes as long over a batch as the whole one over `scale` times as many."""
         whole = batching.load(self.profile)
@@ -90,6 +98,8 @@ def manifest(wanted: Deployment) -> str:
         "scaleTarget": wanted.places,
         "containerConcurrency": wanted.places,
     }
+    (transformer,) = service["spec"]["transformer"]["containers"]
+    transformer["args"].append(f"--queue_most={wanted.held}")
     predictor["annotations"]["autoscaling.knative.dev/window"] = f"{wanted.window_s}s"
     (container,) = predictor["containers"]
     container["args"] = [
