@@ -8,6 +8,7 @@ streams with more tokens an event.
 
 import argparse
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,7 +56,8 @@ def _predictor(grpc: int, *flags: str) -> Iterator[PinnedServer]:
 @contextmanager
 def _transformer(predictor: int) -> Iterator[PinnedServer]:
     """In front of it, with every bound out of reach: all that is offered gets to the engine."""
-    flags = (f"--{name}={OUT_OF_REACH}" for name in ("engine_queue_target_s", "queue_target_s"))
+    bounds = ("engine_queue_target_s", "queue_target_s", "queue_longest_s", "queue_most")
+    flags = (f"--{name}={OUT_OF_REACH}" for name in bounds)
     program = ["-m", "llm_transformer", "--allow_anonymous", "--predictor_concurrency=4096"]
     host = f"--predictor_host=127.0.0.1:{predictor}"
     with _started("transformer", [*program, host, *flags], free_port(), free_port()) as server:
@@ -108,11 +110,12 @@ def _cost(protocol: str, rate: float, tokens_per_event: int, seconds: float) -> 
         done, core = uvloop.run(_driven(server, front.port, protocol, planned))
     ok = [each for each in done.outcomes if each.end == "ok"]
     tokens = sum(each.output_tokens for each in ok)
+    failed = Counter(each.end for each in done.outcomes if each.end != "ok").items()
     cpu_us = core * done.seconds * 1e6
     cells = (
         *(protocol, f"{rate:g}", f"{tokens_per_event}" if PROTOCOLS[protocol].streams else ""),
         *(f"{len(ok) / done.seconds:.0f}", f"{tokens / done.seconds:.0f}", f"{core:.2f}"),
-        *(f"{cpu_us / len(ok):.0f}", f"{len(done.outcomes) - len(ok)}"),
+        *(f"{cpu_us / len(ok):.0f}", ", ".join(f"{n} {end}" for end, n in failed) or "0"),
     )
     return f"| {' | '.join(cells)} |"
 
