@@ -18,7 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
-from load_report import Outcome, Slo, as_json, parse_slo, percentiles, summary, table
+from load_report import (
+    Outcome,
+    Slo,
+    as_json,
+    parse_slo,
+    percentiles,
+    summary,
+    table,
+    table_by_lengths,
+)
 from open_loop import Callers, Reply, allow_many_connections, drive
 from protocols import PROTOCOLS, Ask, Protocol, encoded
 from schedule import MIX, Planned, Stage, parse_mix, parse_stages, plan, replay, times
@@ -200,6 +209,8 @@ def main() -> None:
     print(f"SLO: {arguments.bounds}; milliseconds from when a request was due\n")
     rows = dict(figures["rows"])
     print(table(rows))
+    if len(rows["all"]["by_lengths"]) > 1:
+        print(f"\n{table_by_lengths(rows['all']['by_lengths'])}")
     late = rows["all"]["late_s"] or {"p99": 0.0}
     print(
         f"\nIn flight at most {figures['most_in_flight']}; the driver used"

@@ -128,23 +128,39 @@ def _latencies(done: Sequence[Outcome]) -> dict[str, Any]:
     }
 
 
+_LATENCIES = ("TTFT p50", "p99", "ITL p50", "p99", "E2E p50", "p99")
+
+
 def table(rows: Mapping[str, dict[str, Any]]) -> str:
     """Summaries as Markdown, one a line, milliseconds."""
-    names = (
-        *("what", "offered/s", "served/s", "good/s", "tokens/s"),
-        *("TTFT p50", "p99", "ITL p50", "p99", "E2E p50", "p99", "not answered"),
-    )
-    lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+    lines = []
     for what, row in rows.items():
-        rates = (f"{row[f'{name}_per_s']:.1f}" for name in ("offered", "served", "good", "tokens"))
-        latencies = (
-            f"{row[name][point] * 1e3:.1f}" if row[name] else ""
-            for name in ("ttft_s", "itl_s", "e2e_s")
-            for point in ("p50", "p99")
+        measured = (
+            f"{row[f'{name}_per_s']:.1f}" for name in ("offered", "served", "good", "tokens")
         )
         failed = ", ".join(f"{n} {end}" for end, n in sorted(row["ends"].items()) if end != "ok")
-        lines.append(f"| {' | '.join((what, *rates, *latencies, failed or '0'))} |")
-    return "\n".join(lines)
+        lines.append((what, *measured, *_cells(row), failed or "0"))
+    rates = ("offered/s", "served/s", "good/s", "tokens/s")
+    return _markdown(("what", *rates, *_LATENCIES, "not answered"), lines)
+
+
+def table_by_lengths(rows: Mapping[str, dict[str, Any]]) -> str:
+    """A summary's `by_lengths` as Markdown, milliseconds."""
+    lines = [(what, str(row["requests"]), *_cells(row)) for what, row in rows.items()]
+    return _markdown(("prompt:answer tokens", "answered", *_LATENCIES), lines)
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    return [
+        f"{row[name][point] * 1e3:.1f}" if row[name] else ""
+        for name in ("ttft_s", "itl_s", "e2e_s")
+        for point in ("p50", "p99")
+    ]
+
+
+def _markdown(names: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    head = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+    return "\n".join([*head, *(f"| {' | '.join(line)} |" for line in lines)])
 
 
 def as_json(outcome: Outcome) -> dict[str, Any]:

@@ -1,7 +1,16 @@
 """A load run's figures: from when requests were due, of what was due, nothing left out."""
 
 import pytest
-from load_report import Outcome, Slo, as_json, parse_slo, percentiles, summary, table
+from load_report import (
+    Outcome,
+    Slo,
+    as_json,
+    parse_slo,
+    percentiles,
+    summary,
+    table,
+    table_by_lengths,
+)
 
 from keepwarm.traces.latency import read
 
@@ -71,6 +80,18 @@ def test_the_table_names_what_was_not_answered():
     lines = table({"all": summary([outcome(), outcome(end="503")], 0.0, 1.0, Slo())})
     assert lines.splitlines()[-1].endswith("| 1 503 |")
     assert "nan" not in table({"all": summary([], 0.0, 1.0, Slo())})
+
+
+def test_answers_are_told_by_their_lengths_too():
+    outcomes = [
+        outcome(tokens=50),
+        outcome(tokens=200, total_s=2.0),
+        outcome(tokens=200, end="cut"),
+    ]
+    row = summary(outcomes, 0.0, 1.0, Slo())
+    lines = table_by_lengths(row["by_lengths"]).splitlines()[2:]
+    assert [line.split(" | ")[:2] for line in lines] == [["| 30:50", "1"], ["| 30:200", "1"]]
+    assert lines[1].endswith("| 2000.0 | 2000.0 |")
 
 
 def test_the_requests_file_is_what_the_latency_fit_reads():
