@@ -2,12 +2,14 @@
 
 The same transformer many times, on one core in turn: with everything on, and with less of it. No
 two requests are the same, so the cache misses and keeps every answer. Metrics, deadlines and
-resilience (queue, breaker, retries) have no switch: they are in what is left with everything off.
+resilience (queue, breaker, retries) have no switch: they are in what is left with everything off,
+and metrics are measured by themselves, without sockets.
 """
 
 import argparse
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -18,9 +20,15 @@ from exchanges import infer_exchange
 from report import cell, keep, table, where
 from rig import Rig
 
+from llm_transformer.measured import measured
+from openinference.context import RequestContext
+from openinference.generation import Chunk, FinishReason, GenerationRequest
+from openinference.sampling import SamplingParams
+
 CONNECTIONS = 16
 WARM_UP_S = 0.4
 FIRST_WARM_UP_S = 1.5
+BATCH = 2000
 VARIANTS: tuple[Contender, ...] = (
     keepwarm(),
     keepwarm("without cache", cache=False),
@@ -59,7 +67,30 @@ async def measure(
     return [await sample(variant.name, seconds) for _ in range(repetitions) for variant in variants]
 
 
-def tables(samples: Sequence[StageSample]) -> str:
+async def metrics_us(repetitions: int) -> list[float]:
+    """CPU microseconds that the metrics add to a whole answer, one value a repetition."""
+    request = GenerationRequest(MODEL, ("prompt",), SamplingParams(16), stream=False)
+    context = RequestContext("1", plan="default")
+    chunk = Chunk(0, "text", 20, 15, FinishReason.EOS)
+
+    async def answer() -> AsyncGenerator[Chunk, None]:
+        yield chunk
+
+    def counted() -> AsyncGenerator[Chunk, None]:
+        return measured(answer(), request, context)
+
+    async def batch(make: Callable[[], AsyncGenerator[Chunk, None]]) -> float:
+        began = time.process_time()
+        for _ in range(BATCH):
+            async for _ in make():
+                pass
+        return (time.process_time() - began) / BATCH * 1e6
+
+    await batch(counted)
+    return [await batch(counted) - await batch(answer) for _ in range(repetitions)]
+
+
+def tables(samples: Sequence[StageSample], metrics: Sequence[float]) -> str:
     """The report: a difference is within a repetition."""
     by_variant: dict[str, list[float]] = {}
     for sample in samples:
@@ -76,7 +107,8 @@ def tables(samples: Sequence[StageSample]) -> str:
                 else cell([b - a for a, b in zip(everything, values, strict=True)], 0),
             )
             for variant, values in by_variant.items()
-        ],
+        ]
+        + [("(the metrics alone, without sockets)", cell(metrics, 0), "")],
     )
 
 
@@ -90,8 +122,9 @@ def main() -> None:
     with ExitStack() as stack:
         rig = Rig(stack, VARIANTS)
         samples = uvloop.run(measure(rig, VARIANTS, arguments.repetitions, arguments.seconds))
-    print(f"{where()}\n\n{tables(samples)}")
-    keep(arguments.json, samples=[each._asdict() for each in samples])
+        metrics = uvloop.run(metrics_us(arguments.repetitions))
+    print(f"{where()}\n\n{tables(samples, metrics)}")
+    keep(arguments.json, samples=[each._asdict() for each in samples], metrics_us=metrics)
     sys.exit(1 if any(each.errors for each in samples) else 0)
 
 
