@@ -8,7 +8,7 @@ such streams share, as an engine's batch does. The first token comes at once eit
 import asyncio
 import re
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 ANSWER: Final = " Paris is the capital of France, on the Seine; two million people live in it."
 # By turns: LiteLLM breaks a stream off that says the same a hundred times.
@@ -88,3 +88,32 @@ class Steps:
             self._streams[pause_s] = streams
             due += pause_s
             asyncio.get_running_loop().call_at(due, self._beat, pause_s, due)
+
+
+class Flushes(Protocol):
+    """A connection that gathers what it has to say."""
+
+    def flush(self) -> None:
+        """Writes what has gathered."""
+
+
+class Shared:
+    """What the connections of a server share: the clocks, and when they write.
+
+    What several streams of a connection say in one turn of the loop goes in one write.
+    """
+
+    def __init__(self) -> None:
+        self.steps = Steps()
+        self._touched: set[Flushes] = set()
+
+    def sent(self, connection: Flushes) -> None:
+        """Something waits in `connection`."""
+        if not self._touched:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._touched.add(connection)
+
+    def _flush(self) -> None:
+        for connection in self._touched:
+            connection.flush()
+        self._touched.clear()

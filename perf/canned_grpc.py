@@ -15,7 +15,7 @@ from collections import deque
 from typing import Final, cast
 
 import uvloop
-from canned import Paced, Steps, pace_of
+from canned import Paced, Shared, pace_of
 from canned_messages import Answers, varint
 
 from openinference.proto import inference_pb2 as pb
@@ -216,28 +216,16 @@ class Connection(asyncio.Protocol):
             self._out.clear()
 
 
-class CannedPredictor:
+class CannedPredictor(Shared):
     """What the connections share."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.answers = Answers()
-        self.steps = Steps()
-        self._touched: set[Connection] = set()
 
     def connection(self) -> Connection:
         """A protocol for a new connection."""
         return Connection(self)
-
-    def sent(self, connection: Connection) -> None:
-        """A token waits in `connection`; those of one turn of the loop go together."""
-        if not self._touched:
-            asyncio.get_running_loop().call_soon(self._flush)
-        self._touched.add(connection)
-
-    def _flush(self) -> None:
-        for connection in self._touched:
-            connection.flush()
-        self._touched.clear()
 
 
 async def serve(port: int) -> None:

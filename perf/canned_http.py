@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 
 import orjson
 import uvloop
-from canned import ANSWER, Paced, Steps, pace_of, piece
+from canned import ANSWER, Paced, Shared, pace_of, piece
 
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
 _MAX_TOKENS: Final = re.compile(rb'"max_(?:completion_)?tokens": ?([0-9]+)')
@@ -164,27 +164,12 @@ def _v2_answer(identity: str | None) -> bytes:
     return orjson.dumps(answer)
 
 
-class CannedUpstream:
+class CannedUpstream(Shared):
     """What the connections share."""
-
-    def __init__(self) -> None:
-        self.steps = Steps()
-        self._touched: set[Connection] = set()
 
     def connection(self) -> Connection:
         """A protocol for a new connection."""
         return Connection(self)
-
-    def sent(self, connection: Connection) -> None:
-        """A token waits in `connection`; those of one turn of the loop go together."""
-        if not self._touched:
-            asyncio.get_running_loop().call_soon(self._flush)
-        self._touched.add(connection)
-
-    def _flush(self) -> None:
-        for connection in self._touched:
-            connection.flush()
-        self._touched.clear()
 
 
 async def serve(port: int) -> None:
