@@ -49,6 +49,11 @@ class Keys:
         self.plans_file.write_text(yaml.safe_dump({"plans": {"default": PLAN}}))
 
     @property
+    def flags(self) -> list[str]:
+        """The flags by which ours reads both files."""
+        return [f"--keys_file={self.keys_file}", f"--plans_file={self.plans_file}"]
+
+    @property
     def header(self) -> str:
         """The request header that shows the key."""
         return f"authorization: Bearer {self.key}"

@@ -18,36 +18,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import uvloop
-import yaml
 from canned import ANSWER
 from closed_loop import drive
+from contenders import MODEL, Keys
 from exchanges import infer_exchange
 from pinned import PinnedServer, free_port
+from report import cell
 
 from llm_transformer import stages
 from llm_transformer.settings import TransformerSettings
-from openinference import key_file
-from openinference.api_keys import new_key
 from openinference.context import RequestContext, from_headers
 from openinference.generation import Chunk, FinishReason, GenerationRequest
 from openinference.sampling import SamplingParams
 
-MODEL = "model"
-# Every limit that a plan can have, and none in the way.
-PLAN = {
-    "requests": {"limit": 10**7, "burst": 10**7},
-    "requests_per_address": {"limit": 10**7, "burst": 10**7},
-    "concurrent": 10**5,
-    "tokens": {"limit": 10**9},
-    "max_tokens": 64,
-    "max_prompt_tokens": 8000,
-}
 PROMPT = "Answer in one sentence: what is the capital of France, and on which river does it lie?"
 REQUEST = GenerationRequest(MODEL, (PROMPT,), SamplingParams(64), stream=False)
 CHUNK = Chunk(0, "The capital of France is Paris.", 20, 15, FinishReason.EOS)
@@ -60,21 +49,6 @@ BATCH = 2000
 TARGET_US = 60.0
 
 
-class Files:
-    """A key, and the files that recognise it and say its plan."""
-
-    def __init__(self, folder: Path) -> None:
-        self.key, kept = new_key(tenant="acme")
-        # As many as a larger installation has.
-        others = (new_key(tenant=f"t{number}")[1] for number in range(1000))
-        (folder / "keys.yaml").write_text(key_file.dump([kept, *others]))
-        (folder / "plans.yaml").write_text(yaml.safe_dump({"plans": {"default": PLAN}}))
-        self.flags = [
-            f"--keys_file={folder / 'keys.yaml'}",
-            f"--plans_file={folder / 'plans.yaml'}",
-        ]
-
-
 class Answering:
     """A Forward that answers at once."""
 
@@ -84,7 +58,7 @@ class Answering:
         yield CHUNK
 
 
-async def stages_us(files: Files, repetitions: int) -> list[float]:
+async def stages_us(files: Keys, repetitions: int) -> list[float]:
     """CPU microseconds that auth and limits add to a request, one value a repetition."""
     settings = TransformerSettings.from_args(
         [f"--model_name={MODEL}", "--predictor_host=p", *files.flags]
@@ -119,7 +93,7 @@ async def stages_us(files: Files, repetitions: int) -> list[float]:
         return [await batch(protected) - await batch(direct) for _ in range(repetitions)]
 
 
-async def outages_ms(files: Files, folder: Path) -> dict[str, list[float]]:
+async def outages_ms(files: Keys, folder: Path) -> dict[str, list[float]]:
     """Milliseconds of each of REQUESTS requests in turn, by the state of Redis."""
     port = free_port()
     url = f"redis://127.0.0.1:{port}"
@@ -175,7 +149,7 @@ def _redis(port: int, folder: Path) -> subprocess.Popen[bytes]:
     )
 
 
-def servers(stack: ExitStack, files: Files, folder: Path) -> dict[str, PinnedServer]:
+def servers(stack: ExitStack, files: Keys, folder: Path) -> dict[str, PinnedServer]:
     """The transformers on one core, the predictor (and Redis) on another; `stack` ends them."""
     cores = sorted(os.sched_getaffinity(0))
     server_core, load_core = cores[0], cores[-1]
@@ -231,10 +205,6 @@ async def server_us(
     return figures, errors
 
 
-def _cell(values: Sequence[float]) -> str:
-    return f"{statistics.median(values):.0f} ({min(values):.0f}..{max(values):.0f})"
-
-
 def main() -> None:
     """The command; its exit status is 1 when an answer was wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -244,25 +214,25 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
-        files = Files(folder)
+        files = Keys(folder)
         alone = uvloop.run(stages_us(files, arguments.repetitions))
         outages = uvloop.run(outages_ms(files, folder)) if shutil.which("redis-server") else {}
         started = servers(stack, files, folder)
         figures, errors = uvloop.run(
             server_us(
                 started,
-                f"authorization: Bearer {files.key}",
+                files.header,
                 arguments.repetitions,
                 arguments.seconds,
             )
         )
-    print(f"auth and limits in process, alone: {_cell(alone)} us a request", end="")
+    print(f"auth and limits in process, alone: {cell(alone, 0)} us a request", end="")
     print(f" (allowed: {TARGET_US:.0f})\n")
     print("| connections | server | CPU us/request | more than open |")
     print("|---|---|---|---|")
     for (connections, server), values in figures.items():
         more = [a - b for a, b in zip(values, figures[connections, OPEN], strict=True)]
-        print(f"| {connections} | {server} | {_cell(values)} | {_cell(more)} |")
+        print(f"| {connections} | {server} | {cell(values, 0)} | {cell(more, 0)} |")
     if outages:
         print("\n| Redis | median ms | p99 ms | longest ms | over 5 ms |\n|---|---|---|---|---|")
     for state, taken in outages.items():
