@@ -1,8 +1,8 @@
-"""Chunks out of the messages of a predictor's stream, nearly all of which differ in a few bytes.
+"""Chunks out of a predictor's messages, nearly all of which differ in a few bytes only.
 
-The messages of one stream say the same about model, tensors and shapes again and again; only the
-raw contents change. So the first message is read and checked like any other, and of those that
-begin with the same bytes only the contents are read. Sources: OIP inference_grpc.md (raw contents
+They say the same about model, tensors and shapes again and again; only the raw contents change. So
+a first message is read and checked like any other, and of those that begin with the same bytes only
+the contents are read. Sources: OIP inference_grpc.md (raw contents
 come last), protobuf's encoding.md.
 """
 
@@ -30,62 +30,76 @@ _INFER_RESPONSE: Final = 2 << 3 | 2
 _RAW: Final = 6 << 3 | 2
 _UINT32: Final = Struct("<I")
 _ORDER: Final = (OUTPUT_INDEX, TEXT_OUTPUT, FINISH_REASON, NUM_INPUT_TOKENS, NUM_OUTPUT_TOKENS)
+# Models of one predictor.
+_REMEMBERED: Final = 64
 _REASONS: Final = {b"": None} | {each.encode(): each for each in FinishReason}
 
 
 class StreamReader:
     """Reads the messages of one stream, in order."""
 
-    __slots__ = ("_has_begun", "_places", "_prefix")
+    __slots__ = ("_has_begun", "_template")
 
     def __init__(self) -> None:
         self._has_begun = False
-        self._prefix = b""
-        # Where in the raw contents the members of a chunk are.
-        self._places: tuple[int, ...] = ()
+        self._template: _Template | None = None
 
     def read(self, message: bytes) -> list[Chunk]:
         """The chunks of a ModelStreamInferResponse; raises InternalError if it is none of ours."""
-        if self._prefix:
-            chunk = self._alike(message)
+        if self._template is not None:
+            chunk = _within(message, self._template)
             if chunk is not None:
                 return [chunk]
         try:
             response = pb.ModelStreamInferResponse.FromString(message).infer_response
-            chunks = text_tensors.chunks(v2_grpc.decode_response(response))
-        except (InvalidInput, DecodeError):
-            raise InternalError("the predictor's answer is not valid V2") from None
+        except DecodeError:
+            raise _invalid() from None
+        chunks = _chunks(response)
         if not self._has_begun:
             self._has_begun = True
-            self._learn(response)
+            self._template = _template(response)
         return chunks
 
-    def _learn(self, response: pb.ModelInferResponse) -> None:
-        """Notes what the next messages are expected to begin with."""
-        names = [output.name for output in response.outputs]
-        if (
-            len(names) != len(response.raw_output_contents)
-            or sorted(names) != sorted(_ORDER)
-            or any(
-                list(output.shape) != [1] or output.datatype != OUTPUTS[output.name].name
-                for output in response.outputs
-            )
-        ):
-            return
-        begun = pb.ModelInferResponse()
-        begun.CopyFrom(response)
-        begun.ClearField("raw_output_contents")
-        self._prefix = begun.SerializeToString()
-        self._places = tuple(names.index(name) for name in _ORDER)
 
-    def _alike(self, message: bytes) -> Chunk | None:
-        """The chunk of a message like the ones before; None if it has to be read whole."""
+class AnswerReader:
+    """Reads answers of one predictor, each of which is one message."""
+
+    def __init__(self) -> None:
+        self._templates: dict[str, _Template | None] = {}
+
+    def read(self, message: bytes, model: str) -> list[Chunk]:
+        """The chunks of a ModelInferResponse of `model`; raises InternalError if it is not ours."""
+        template = self._templates.get(model)
+        if template is not None:
+            chunk = template.chunk(message, 0)
+            if chunk is not None:
+                return [chunk]
         try:
-            if message[0] != _INFER_RESPONSE:
-                return None
-            length, at = _varint(message, 1)
-            if at + length != len(message) or not message.startswith(self._prefix, at):
-                return None
+            response = pb.ModelInferResponse.FromString(message)
+        except DecodeError:
+            raise _invalid() from None
+        chunks = _chunks(response)
+        if model not in self._templates and (found := _template(response)) is not None:
+            if len(self._templates) >= _REMEMBERED:
+                self._templates.clear()
+            self._templates[model] = found
+        return chunks
+
+
+class _Template:
+    """What messages begin with, and where in the raw contents the members of a chunk are."""
+
+    __slots__ = ("_places", "_prefix")
+
+    def __init__(self, prefix: bytes, places: tuple[int, ...]) -> None:
+        self._prefix = prefix
+        self._places = places
+
+    def chunk(self, message: bytes, at: int) -> Chunk | None:
+        """The chunk of the message that begins there; None if it has to be read whole."""
+        if not message.startswith(self._prefix, at):
+            return None
+        try:
             at += len(self._prefix)
             raw = []
             while at < len(message):
@@ -96,7 +110,7 @@ class StreamReader:
                 at += length
             if at != len(message) or len(raw) != len(self._places):
                 return None
-            index, text, reason, prompt, generated = (raw[place] for place in self._places)
+            index, text, reason, prompt, generated = [raw[place] for place in self._places]
             return Chunk(
                 _uint32(index),
                 _element(text).decode(),
@@ -107,6 +121,48 @@ class StreamReader:
         except (IndexError, KeyError, ValueError):
             # Read whole, it gets its error.
             return None
+
+
+def _within(message: bytes, template: _Template) -> Chunk | None:
+    """The chunk of a stream's message."""
+    try:
+        if message[0] != _INFER_RESPONSE:
+            return None
+        length, at = _varint(message, 1)
+    except (IndexError, ValueError):
+        return None
+    return template.chunk(message, at) if at + length == len(message) else None
+
+
+def _template(response: pb.ModelInferResponse) -> _Template | None:
+    """What other messages like this one begin with; None if it is not of one sequence."""
+    names = [output.name for output in response.outputs]
+    if (
+        len(names) != len(response.raw_output_contents)
+        or sorted(names) != sorted(_ORDER)
+        or any(
+            list(output.shape) != [1] or output.datatype != OUTPUTS[output.name].name
+            for output in response.outputs
+        )
+    ):
+        return None
+    begun = pb.ModelInferResponse()
+    begun.CopyFrom(response)
+    begun.ClearField("raw_output_contents")
+    return _Template(
+        begun.SerializeToString(deterministic=True), tuple(names.index(name) for name in _ORDER)
+    )
+
+
+def _chunks(response: pb.ModelInferResponse) -> list[Chunk]:
+    try:
+        return text_tensors.chunks(v2_grpc.decode_response(response))
+    except InvalidInput:
+        raise _invalid() from None
+
+
+def _invalid() -> InternalError:
+    return InternalError("the predictor's answer is not valid V2")
 
 
 def _varint(message: bytes, at: int) -> tuple[int, int]:

@@ -11,9 +11,9 @@ from grpc import StatusCode
 from llm_transformer.h2 import Call, CallError, Channel, Headers
 from llm_transformer.resilience.wakeup import Probe
 from openinference import errors, text_tensors, v2_grpc
-from openinference.chunk_messages import StreamReader
+from openinference.chunk_messages import AnswerReader, StreamReader
 from openinference.context import QUEUE_TIME, REQUEST_ID, WEIGHTS, RequestContext
-from openinference.errors import InternalError, Reason, ServingError, Unavailable
+from openinference.errors import Reason, ServingError, Unavailable
 from openinference.generation import Chunk, GenerationRequest
 from openinference.grpc_servicer import PHASE, REASON, RETRY_AFTER, STRICT_STREAM_ERRORS
 from openinference.proto import inference_pb2 as pb
@@ -54,6 +54,7 @@ class PredictorClient:
         self._channel = Channel(target, tls=tls)
         self._stall_s = stall_s
         self._names = names or {}
+        self._answers = AnswerReader()
 
     async def close(self) -> None:
         """Ends the channel; calls in flight fail."""
@@ -105,7 +106,7 @@ class PredictorClient:
                     metadata=metadata.items(),
                 )
                 _note_trailing(context, trailing)
-                for chunk in _chunks(answer):
+                for chunk in self._answers.read(answer, message.model_name):
                     yield chunk
                 return
             metadata[STRICT_STREAM_ERRORS] = "true"
@@ -176,15 +177,6 @@ class _StallWatch:
             self._call.close()
         else:
             self._timer = self._loop.call_at(since + self._stall_s, self._look)
-
-
-def _chunks(message: bytes) -> list[Chunk]:
-    try:
-        return text_tensors.chunks(
-            v2_grpc.decode_response(pb.ModelInferResponse.FromString(message))
-        )
-    except (errors.InvalidInput, DecodeError):
-        raise InternalError("the predictor's answer is not valid V2") from None
 
 
 def _note_trailing(context: RequestContext, trailing: Headers) -> None:

@@ -27,9 +27,12 @@ MIN_BYTES_PER_S: Final = 16 * 2**10
 
 
 async def read(
-    headers: Mapping[str, str], receive: Callable[[], Awaitable[Any]], max_bytes: int
+    headers: Mapping[str, str],
+    receive: Callable[[], Awaitable[Any]],
+    max_bytes: int,
+    at_hand: bytes | None = None,
 ) -> bytes:
-    """The whole body, decoded.
+    """The whole body, decoded; `at_hand` as it came, where all of it is there.
 
     Raises PayloadTooLarge as soon as it is over `max_bytes` (before or after decompression),
     UnsupportedEncoding, InvalidInput for broken compression, SlowRequest, ClientLeft.
@@ -43,12 +46,14 @@ async def read(
             f"Content-Encoding {encoding!r:.40} is not supported; allowed: gzip, deflate"
         )
     try:
-        body = await _received(receive, max_bytes)
+        body = await _received(receive, max_bytes) if at_hand is None else at_hand
     except TimeoutError:
         raise SlowRequest(
             f"the body was not whole after {BODY_S:g} seconds and a second for each "
             f"{MIN_BYTES_PER_S} bytes"
         ) from None
+    if len(body) > max_bytes:
+        raise _too_large(max_bytes)
     return body if encoding == "identity" else _decompress(body, encoding, max_bytes)
 
 

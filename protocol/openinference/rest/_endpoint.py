@@ -4,10 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import orjson
-from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from openinference import context as contexts
@@ -17,7 +14,9 @@ from openinference.deadlines import while_connected
 from openinference.errors import ClientLeft, InternalError, ServingError
 from openinference.repeats import SCOPE, Candidate
 from openinference.rest import _body, _errors
+from openinference.rest._answer import Answer
 from openinference.rest._event_sender import EventSender
+from openinference.rest._wire import Answering, answering, body_at_hand
 
 logger = logging.getLogger("openinference.rest")
 
@@ -51,12 +50,7 @@ class EventStream:
         self.close = close
 
 
-Handler = Callable[[Call], Awaitable[Response | EventStream]]
-
-
-def json_response(value: Any, status: int = 200) -> Response:
-    """A JSON answer."""
-    return Response(orjson.dumps(value), status, media_type=_errors.JSON)
+Handler = Callable[[Call], Awaitable[Answer | EventStream]]
 
 
 class Endpoint:
@@ -82,6 +76,7 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = _headers(scope["headers"])
+        out = answering(scope, send)
         with self._metrics.track() as tracked:
             context = None
             now = asyncio.get_running_loop().time()
@@ -94,18 +89,20 @@ class Endpoint:
                     route=self.name,
                 )
                 body = (
-                    await _body.read(headers, receive, self._max_body_bytes)
+                    await _body.read(
+                        headers, receive, self._max_body_bytes, body_at_hand(scope, send)
+                    )
                     if scope["method"] == "POST"
                     else b""
                 )
             except ClientLeft:
                 return
             except ServingError as error:
-                tracked.status = await self._fail(error, context, scope, receive, send)
+                tracked.status = await self._fail(error, context, out)
                 return
             except Exception:
                 logger.exception("a request could not be read")
-                tracked.status = await self._fail(InternalError(), context, scope, receive, send)
+                tracked.status = await self._fail(InternalError(), context, out)
                 return
             call = Call(
                 scope["path_params"],
@@ -118,53 +115,38 @@ class Endpoint:
             )
 
             async def answer() -> None:
-                tracked.status = await self._answer(call, scope, receive, send)
+                tracked.status = await self._answer(call, out)
 
             if scope["method"] == "POST":
                 await while_connected(receive, answer())
             else:
                 await answer()
 
-    async def _answer(self, call: Call, scope: Scope, receive: Receive, send: Send) -> str:
+    async def _answer(self, call: Call, out: Answering) -> str:
         context = call.context
         try:
             answer = await self._handler(call)
         except ServingError as error:
-            return await self._fail(error, context, scope, receive, send)
+            return await self._fail(error, context, out)
         except Exception:
             logger.exception("request %s failed", context.request_id, extra=logged(context))
-            return await self._fail(InternalError(), context, scope, receive, send)
+            return await self._fail(InternalError(), context, out)
         if isinstance(answer, EventStream):
-            return await self._stream(answer, context, scope, receive, send)
-        answer.headers.update(context.returned())
-        await answer(scope, receive, send)
-        return str(answer.status_code)
+            return await self._stream(answer, context, out)
+        return await _send(answer, context.returned(), out)
 
     async def _fail(
-        self,
-        error: ServingError,
-        context: RequestContext | None,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
+        self, error: ServingError, context: RequestContext | None, out: Answering
     ) -> str:
         headers = {} if context is None else context.returned()
-        answer = _errors.response(
+        answer = _errors.answer(
             error, self._error_body, headers, invalid_status=self._invalid_status
         )
-        await answer(scope, receive, send)
-        return str(answer.status_code)
+        return await _send(answer, {}, out)
 
-    async def _stream(
-        self,
-        answer: EventStream,
-        context: RequestContext,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-    ) -> str:
+    async def _stream(self, answer: EventStream, context: RequestContext, out: Answering) -> str:
         """Sends the events; an error after the first is an event of its own and ends the stream."""
-        sender = EventSender(context, send)
+        sender = EventSender(context, out)
         problem: ServingError | None = None
         try:
             async for event in answer.events:
@@ -178,11 +160,18 @@ class Endpoint:
             await sender.settle()
             await answer.close()
         if problem is not None and not sender.begun:
-            return await self._fail(problem, context, scope, receive, send)
+            return await self._fail(problem, context, out)
         if problem is not None:
             await sender.send(sse.event(self._error_body(problem)))
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await out.end()
         return "200" if problem is None else str(problem.http_status)
+
+
+async def _send(answer: Answer, more: Mapping[str, str], out: Answering) -> str:
+    """Sends a whole answer with `more` headers; its status."""
+    headers = {"content-type": answer.media_type, **answer.headers, **more}
+    await out.whole(answer.status, headers.items(), answer.body)
+    return str(answer.status)
 
 
 def _headers(pairs: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:

@@ -11,8 +11,8 @@ from starlette.responses import Response
 
 from openinference import openai_json, v2_json
 from openinference.errors import InternalError, ServingError, Waking
+from openinference.rest._answer import JSON, Answer
 
-JSON = "application/json"
 ErrorBody = Callable[[ServingError], dict[str, Any]]
 
 
@@ -26,9 +26,9 @@ def http_status(error: ServingError, *, invalid_status: int = 400) -> int:
     return invalid_status if error.http_status == 400 else error.http_status
 
 
-def response(
+def answer(
     error: ServingError, body: ErrorBody, headers: Mapping[str, str], *, invalid_status: int = 400
-) -> Response:
+) -> Answer:
     """The error as a whole answer, with Retry-After (seconds, rounded up) where it has one."""
     extra = dict(headers)
     if error.retry_after_s is not None:
@@ -37,12 +37,8 @@ def response(
     content = body(error)
     if isinstance(error, Waking) and error.status is not None:
         content = {"message": error.message, **v2_json.model_status(error.model, error.status)}
-    return Response(
-        orjson.dumps(content),
-        http_status(error, invalid_status=invalid_status),
-        extra,
-        JSON,
-    )
+    status = http_status(error, invalid_status=invalid_status)
+    return Answer(orjson.dumps(content), status, headers=extra)
 
 
 def exception_handlers() -> dict[Any, Callable[[Request, Any], Awaitable[Response]]]:
@@ -62,7 +58,8 @@ def exception_handlers() -> dict[Any, Callable[[Request, Any], Awaitable[Respons
 
     async def bug(request: Request, _: Exception) -> Response:
         shape = openai_json.error if _is_openai(request.url.path) else v2_body
-        return response(InternalError(), shape, {})
+        failed = answer(InternalError(), shape, {})
+        return Response(failed.body, failed.status, media_type=failed.media_type)
 
     return {HTTPException: http_error, Exception: bug}
 

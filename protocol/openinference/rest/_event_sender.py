@@ -7,10 +7,9 @@ after which an error can only be an event.
 import asyncio
 from typing import Final
 
-from starlette.types import Send
-
 from openinference import sse
 from openinference.context import RequestContext
+from openinference.rest._wire import Answering
 
 # Below the idle timeouts of common proxies (30 s to 100 s), with one comment to lose.
 QUIET_S: Final = 10.0
@@ -19,9 +18,9 @@ QUIET_S: Final = 10.0
 class EventSender:
     """One stream's answer; `settle` must be awaited when no more events come."""
 
-    def __init__(self, context: RequestContext, send: Send) -> None:
+    def __init__(self, context: RequestContext, out: Answering) -> None:
         self._context = context
-        self._send = send
+        self._out = out
         self._loop = asyncio.get_running_loop()
         self._sent_at = self._loop.time()
         self._timer = self._loop.call_later(QUIET_S, self._look)
@@ -50,14 +49,8 @@ class EventSender:
                 "x-accel-buffering": "no",
                 **self._context.returned(),
             }
-            await self._send(
-                {
-                    "type": "http.response.start",
-                    "status": 200,
-                    "headers": [(key.encode(), value.encode()) for key, value in headers.items()],
-                }
-            )
-        await self._send({"type": "http.response.body", "body": part, "more_body": True})
+            await self._out.begin(headers.items())
+        await self._out.part(part)
         self._sent_at = self._loop.time()
 
     def _look(self) -> None:

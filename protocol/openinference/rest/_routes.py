@@ -5,7 +5,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from typing import Any
 
 import orjson
-from starlette.responses import Response
 from starlette.routing import Route
 
 from openinference import openai_json, sse, text_tensors, v2_json
@@ -17,7 +16,8 @@ from openinference.generation import Chunk, Completion, GenerationRequest, Usage
 from openinference.messages import Parameters
 from openinference.openai_json import OpenAICall
 from openinference.repeats import Keeper, Repeat
-from openinference.rest._endpoint import Call, Endpoint, EventStream, Handler, json_response
+from openinference.rest._answer import Answer, json_answer
+from openinference.rest._endpoint import Call, Endpoint, EventStream, Handler
 from openinference.service import InferenceService, repository_index
 
 # Headers whose values differ from request to request, and one that our answer would depend on.
@@ -91,28 +91,28 @@ class _Edge:
         self._service = service
         self._created = int(time.time())
 
-    async def live(self, call: Call) -> Response:
+    async def live(self, call: Call) -> Answer:
         live = await self._service.is_live()
-        return json_response({"live": live}, 200 if live else 503)
+        return json_answer({"live": live}, 200 if live else 503)
 
-    async def ready(self, call: Call) -> Response:
+    async def ready(self, call: Call) -> Answer:
         # OIP's text names the member `live`, KServe's client reads `ready`: both are there.
         ready = await self._service.is_ready()
-        return json_response({"live": ready, "ready": ready}, 200 if ready else 503)
+        return json_answer({"live": ready, "ready": ready}, 200 if ready else 503)
 
-    async def server_metadata(self, call: Call) -> Response:
-        return json_response(v2_json.server_metadata(self._service.metadata))
+    async def server_metadata(self, call: Call) -> Answer:
+        return json_answer(v2_json.server_metadata(self._service.metadata))
 
-    async def models(self, call: Call) -> Response:
-        return json_response({"models": list(self._service.models)})
+    async def models(self, call: Call) -> Answer:
+        return json_answer({"models": list(self._service.models)})
 
-    async def repository_index(self, call: Call) -> Response:
+    async def repository_index(self, call: Call) -> Answer:
         # Source: Triton extension_model_repository.md "Index"; of that extension we offer no more.
         asked = v2_json.load_object(call.body) if call.body else {}
         only_ready = asked.get("ready")
         if only_ready is not None and not isinstance(only_ready, bool):
             raise InvalidInput("ready must be true or false")
-        return json_response(
+        return json_answer(
             [
                 {"name": name, "state": state}
                 for name, state in await repository_index(
@@ -121,21 +121,21 @@ class _Edge:
             ]
         )
 
-    async def model_metadata(self, call: Call) -> Response:
+    async def model_metadata(self, call: Call) -> Answer:
         metadata = await self._service.model_metadata(*_model_of(call))
-        return json_response(v2_json.model_metadata(metadata))
+        return json_answer(v2_json.model_metadata(metadata))
 
-    async def model_ready(self, call: Call) -> Response:
+    async def model_ready(self, call: Call) -> Answer:
         model, version = _model_of(call)
         ready = await self._service.is_model_ready(model, version)
-        return json_response({"name": model, "ready": ready}, 200 if ready else 503)
+        return json_answer({"name": model, "ready": ready}, 200 if ready else 503)
 
-    async def model_status(self, call: Call) -> Response:
+    async def model_status(self, call: Call) -> Answer:
         model, version = _model_of(call)
         status = await self._service.model_status(model, version)
-        return json_response(v2_json.model_status(model, status))
+        return json_answer(v2_json.model_status(model, status))
 
-    async def infer(self, call: Call) -> Response:
+    async def infer(self, call: Call) -> Answer:
         model, version = _model_of(call)
         header_length = call.headers.get(v2_json.HEADER_LENGTH)
         infer = (
@@ -158,14 +158,14 @@ class _Edge:
                     infer, text_tensors.infer_response(infer, version, again)
                 )[0],
             )
-            return Response(body, media_type="application/json")
-        return Response(
+            return Answer(body)
+        return Answer(
             body,
-            headers={v2_json.HEADER_LENGTH: str(json_length)},
             media_type="application/octet-stream",
+            headers={v2_json.HEADER_LENGTH: str(json_length)},
         )
 
-    async def generate(self, call: Call) -> Response:
+    async def generate(self, call: Call) -> Answer:
         model, version = _model_of(call)
         generate = GenerateCall(model, v2_json.load_object(call.body), stream=False)
         (completion,) = await self._completions(
@@ -178,7 +178,7 @@ class _Edge:
             generate.parameters,
             lambda again: orjson.dumps(generate.answer(again[0])),
         )
-        return json_response(generate.answer(completion))
+        return json_answer(generate.answer(completion))
 
     async def generate_stream(self, call: Call) -> EventStream:
         model, version = _model_of(call)
@@ -186,22 +186,22 @@ class _Edge:
         chunks = self._chunks(generate.request, version, call, generate.parameters)
         return _event_stream(chunks, generate.events)
 
-    async def openai_models(self, call: Call) -> Response:
-        return json_response(openai_json.models(self._service.models, self._created))
+    async def openai_models(self, call: Call) -> Answer:
+        return json_answer(openai_json.models(self._service.models, self._created))
 
-    async def openai_model(self, call: Call) -> Response:
+    async def openai_model(self, call: Call) -> Answer:
         model = call.path["model"]
         if model not in self._service.models:
             raise NotFound(f"model {model!r:.80} not found")
-        return json_response(openai_json.model(model, self._created))
+        return json_answer(openai_json.model(model, self._created))
 
-    async def chat_completions(self, call: Call) -> Response | EventStream:
+    async def chat_completions(self, call: Call) -> Answer | EventStream:
         return await self._openai(openai_json.Endpoint.CHAT, call)
 
-    async def completions(self, call: Call) -> Response | EventStream:
+    async def completions(self, call: Call) -> Answer | EventStream:
         return await self._openai(openai_json.Endpoint.COMPLETIONS, call)
 
-    async def _openai(self, endpoint: openai_json.Endpoint, call: Call) -> Response | EventStream:
+    async def _openai(self, endpoint: openai_json.Endpoint, call: Call) -> Answer | EventStream:
         openai = OpenAICall(endpoint, v2_json.load_object(call.body))
         if not openai.stream:
             completions = await self._completions(openai.request, None, call, {})
@@ -213,7 +213,7 @@ class _Edge:
                 lambda again: orjson.dumps(openai.content(again))[1:],
                 opening=lambda: orjson.dumps(openai.renewed_envelope())[:-1] + b",",
             )
-            return json_response(openai.answer(completions))
+            return json_answer(openai.answer(completions))
         chunks = self._chunks(openai.request, None, call, {})
         usage = Usage(openai.request.sampling.n)
 

@@ -13,6 +13,7 @@ import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from openinference.repeats import SCOPE, Arrival, Candidate, Repeats, arrival
+from openinference.rest import _wire
 
 # Request line and headers together; what proxies and servers commonly take is 8 to 64 KiB.
 MAX_HEAD_BYTES: Final = 64 * 2**10
@@ -106,7 +107,11 @@ class StrictHttpProtocol(HttpToolsProtocol):
             self._refusal = (400, "header Host is missing")
             raise ValueError
         self._in_head = False
+        before = self.cycle
         super().on_headers_complete()
+        if self.cycle is not before:
+            # Its task has not begun yet.
+            self.cycle.scope[_wire.SCOPE] = _wire.Wire(self.cycle)  # type: ignore[typeddict-unknown-key]
 
     def on_message_complete(self) -> None:
         self._in_message = False

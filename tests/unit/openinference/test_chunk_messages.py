@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openinference import text_tensors, v2_grpc
-from openinference.chunk_messages import StreamReader
+from openinference.chunk_messages import AnswerReader, StreamReader
 from openinference.errors import InternalError
-from openinference.generation import Chunk, FinishReason, GenerationRequest
+from openinference.generation import Chunk, Completion, FinishReason, GenerationRequest
 from openinference.proto import inference_pb2 as pb
 from openinference.sampling import SamplingParams
 
@@ -76,3 +76,27 @@ def test_what_is_no_answer_at_all_is_an_internal_error(message):
     reader = StreamReader()
     with pytest.raises(InternalError):
         reader.read(message)
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.text(max_size=99)), min_size=1, max_size=6))
+def test_whole_answers_say_what_they_say_read_whole(said):
+    reader = AnswerReader()
+    for model, text in said:
+        completion = Completion(text, FinishReason.EOS, 3, 2)
+        request = GenerationRequest(model, ("Hi",), SamplingParams(), False)
+        infer = text_tensors.infer_request(request)
+        response = text_tensors.infer_response(infer, None, [completion])
+        message = v2_grpc.encode_response(response, raw=True).SerializeToString()
+        assert reader.read(message, model) == [Chunk(0, text, 3, 2, FinishReason.EOS)]
+
+
+def test_an_answer_of_several_sequences_is_read_too():
+    reader = AnswerReader()
+    for count in (1, 3, 1):
+        completions = [Completion(f"{n}", FinishReason.EOS, 3, 2) for n in range(count)]
+        response = text_tensors.infer_response(REQUEST, None, completions)
+        message = v2_grpc.encode_response(response, raw=True).SerializeToString()
+        chunks = reader.read(message, "m")
+        assert [(chunk.index, chunk.text) for chunk in chunks] == [
+            (n, f"{n}") for n in range(count)
+        ]
