@@ -28,16 +28,66 @@ async def until_deadline(
     chunks: AsyncGenerator[Chunk, None], context: RequestContext
 ) -> AsyncGenerator[Chunk, None]:
     """`chunks`, until the deadline of `context`: then it is closed and DeadlineExceeded raised."""
+    bound = _Bound(context.deadline)
     async with aclosing(chunks):
-        while True:
-            try:
-                async with asyncio.timeout_at(context.deadline):
-                    chunk = await anext(chunks)
-            except StopAsyncIteration:
-                return
-            except TimeoutError:
-                raise DeadlineExceeded("the request's deadline has passed") from None
-            yield chunk
+        try:
+            while True:
+                try:
+                    with bound:
+                        chunk = await anext(chunks)
+                except StopAsyncIteration:
+                    return
+                yield chunk
+        finally:
+            bound.end()
+
+
+class _Bound:
+    """`asyncio.timeout_at` for many waits of one task, with one timer for all of them.
+
+    Each wait is a `with` block, which raises DeadlineExceeded at the deadline or after it.
+    """
+
+    def __init__(self, deadline: float | None) -> None:
+        self._task: asyncio.Task[Any] | None = None
+        self._cancelling = 0
+        self._is_waiting = self._is_late = self._has_cancelled = False
+        self._timer = (
+            None
+            if deadline is None
+            else asyncio.get_running_loop().call_at(deadline, self._on_deadline)
+        )
+
+    def end(self) -> None:
+        """No wait comes any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def __enter__(self) -> None:
+        if self._is_late:
+            raise _exceeded()
+        if self._timer is not None:
+            self._task = self._task or asyncio.current_task()
+            self._is_waiting = True
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._is_waiting = False
+        if self._has_cancelled and self._task is not None:
+            self._has_cancelled = False
+            # Not if somebody else has cancelled the task too.
+            if self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+                raise _exceeded() from None
+
+    def _on_deadline(self) -> None:
+        self._is_late = True
+        if self._is_waiting and self._task is not None:
+            self._has_cancelled = True
+            self._cancelling = self._task.cancelling()
+            self._task.cancel()
+
+
+def _exceeded() -> DeadlineExceeded:
+    return DeadlineExceeded("the request's deadline has passed")
 
 
 async def collect_until_deadline(
@@ -52,7 +102,7 @@ async def collect_until_deadline(
             async with asyncio.timeout_at(context.deadline):
                 return await collect(request, chunks)
         except TimeoutError:
-            raise DeadlineExceeded("the request's deadline has passed") from None
+            raise _exceeded() from None
 
 
 async def while_connected(

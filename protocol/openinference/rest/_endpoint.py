@@ -16,7 +16,7 @@ from openinference.repeats import SCOPE, Candidate
 from openinference.rest import _body, _errors
 from openinference.rest._answer import Answer
 from openinference.rest._event_sender import EventSender
-from openinference.rest._wire import Answering, answering, body_at_hand
+from openinference.rest._wire import Answering, Wire, answering, body_at_hand
 
 logger = logging.getLogger("openinference.rest")
 
@@ -117,10 +117,12 @@ class Endpoint:
             async def answer() -> None:
                 tracked.status = await self._answer(call, out)
 
-            if scope["method"] == "POST":
-                await while_connected(receive, answer())
-            else:
+            if scope["method"] != "POST":
                 await answer()
+            elif isinstance(out, Wire):
+                await out.while_connected(answer())
+            else:
+                await while_connected(receive, answer())
 
     async def _answer(self, call: Call, out: Answering) -> str:
         context = call.context

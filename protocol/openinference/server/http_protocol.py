@@ -33,6 +33,8 @@ class StrictHttpProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, repeats: Repeats | None = None, **options: Any) -> None:
         super().__init__(*args, **options)
         self._repeats = repeats
+        # Of requests that are not answered yet: one, where the client does not send ahead.
+        self._wires: list[_wire.Wire] = []
         self._messages = 0
         self._in_head = False
         self._in_message = False
@@ -47,6 +49,9 @@ class StrictHttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
         super().connection_lost(exc)
+        for wire in self._wires:
+            wire.left()
+        self._wires.clear()
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
@@ -111,7 +116,9 @@ class StrictHttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if self.cycle is not before:
             # Its task has not begun yet.
-            self.cycle.scope[_wire.SCOPE] = _wire.Wire(self.cycle)  # type: ignore[typeddict-unknown-key]
+            wire = _wire.Wire(self.cycle)
+            self.cycle.scope[_wire.SCOPE] = wire  # type: ignore[typeddict-unknown-key]
+            self._wires = [*(each for each in self._wires if each.is_open), wire]
 
     def on_message_complete(self) -> None:
         self._in_message = False
