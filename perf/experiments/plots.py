@@ -132,7 +132,7 @@ def batches(found: Sequence[Batches]) -> str:
         axes.get_xaxis().set_major_formatter(lambda value, _: f"{value:g}")
         first.set(ylabel="first token P99, ms (dashed)", ylim=(0, None))
         first.grid(visible=False)
-        axes.legend(loc="upper left", fontsize=8)
+        axes.legend(loc="lower right", fontsize=8)
         return charts.svg(figure, "Tokens a second and first token over requests in flight")
 
 
