@@ -135,7 +135,7 @@ bench-burst: .venv/.ready ## Burst from 50 to 1000 rps on a cluster, divided by 
 	$(EXPERIMENTS) burst $(ARGS)
 
 .PHONY: bench-all
-bench-all: .venv/.ready ## Run those seven, write build/bench/report.html (about 20 minutes; without a cluster, no burst)
+bench-all: .venv/.ready ## Run those seven, write build/bench/report.html (about 25 minutes; without a cluster, no burst)
 	$(EXPERIMENTS) all $(ARGS)
 
 build/litellm/.ready: requirements/litellm.txt .tools/.ready

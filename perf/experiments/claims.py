@@ -11,8 +11,6 @@ from figures import PROMISED_MS
 from results import Burst, Result, Row
 
 PROMISED_RPS = 1000.0
-# The rate that a Poisson process of a few seconds shows is a little beside the one asked for.
-NEARLY = 0.95
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class Verdict:
 
 def least_hit_ratio(rows: Sequence[Row], rate: float) -> Row | None:
     """The row of the least hit ratio from which on every measured one keeps the promise."""
-    own = sorted((row for row in rows if row.rate == rate), key=lambda row: -row.figures.hit_target)
+    own = sorted((row for row in rows if row.rate == rate), key=hit_target, reverse=True)
     least = None
     for row in own:
         if not row.figures.keeps_promise:

@@ -27,7 +27,7 @@ def test_every_load_is_offered_to_keepwarm_and_to_what_a_user_has_without_it():
         stacks = [stack for stack, _ in each.runs]
         assert {ALONE, NO_CACHE, KEEPWARM} <= set(stacks)
         assert set(each.short) <= set(each.full)
-    assert NO_BOUNDS in [stack for stack, _ in loads.LIMIT.runs]
+    assert NO_BOUNDS in [stack for stack, _ in loads.PEAK.runs]
 
 
 def test_an_engine_is_told_what_it_is_and_its_flags():
