@@ -162,7 +162,9 @@ def doubts(late_p99_ms: float, usage: Usage) -> list[str]:
         for name, cores in usage.cores.items()
         if cores >= BUSY
     ]
-    if (others := usage.machine - sum(usage.cores.values())) > OTHERS:
+    others = usage.machine - sum(usage.cores.values())
+    # On a cluster only the driver is ours to see.
+    if others > OTHERS and len(usage.cores) > 1:
         found.append(f"other work on the machine used {others:.2f} cores")
     if usage.machine >= BUSY * usage.machine_cores:
         found.append(

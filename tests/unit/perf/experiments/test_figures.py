@@ -94,9 +94,14 @@ def test_the_promise_is_not_kept_by_refusing_those_who_would_be_slow(row):
             Usage({"driver": 0.9, "engine": 0.9}, 1.95, 2),
             ["the machine was full: 1.95 of 2 cores"],
         ),
-        (0.0, Usage({"driver": 0.5}, 1.2, 2), ["other work on the machine used 0.70 cores"]),
+        (
+            0.0,
+            Usage({"driver": 0.5, "engine": 0.1}, 1.3, 2),
+            ["other work on the machine used 0.70 cores"],
+        ),
+        (0.0, Usage({"driver": 0.5}, 1.3, 2), []),
     ],
-    ids=["none", "a late driver", "a full event loop", "a full machine", "other work"],
+    ids=["none", "a late driver", "a full event loop", "a full machine", "other work", "a cluster"],
 )
 def test_a_figure_that_something_else_bounded_says_so(late_s, usage, said):
     seen = _figures(_ok(1.0, 0.5, late_s=late_s), usage=usage)
