@@ -23,6 +23,7 @@ from loads import SEED, told
 from machine import Watch
 from mix import Prompts, Request
 from open_loop import Callers
+from overload import GATE_OPEN
 from results import Burst, Result, Second
 from schedule import Stage, times
 from stacks import Engine
@@ -44,19 +45,31 @@ class Scenario:
     part: str
     least: int
     calm_s: float
+    # Of the transformer.
+    flags: tuple[str, ...] = ()
 
 
-def scenarios(most: int) -> tuple[Scenario, ...]:
-    """Scale-out, from zero, and what never scales."""
-    return (
-        Scenario("scale-out from one predictor", 1, 10.0),
-        Scenario("from zero", 0, 0.0),
-        Scenario(f"always {most} predictors", most, 10.0),
-    )
+# Nobody waits in the transformer, neither for a start nor for a place: all do in Knative's activator.
+OPEN = ("--predictor_idle_s=0", *GATE_OPEN)
+
+
+def scenarios(most: int) -> dict[str, Scenario]:
+    """By name: scale-out and from zero, each with the transformer open too; what never scales."""
+    return {
+        "one": Scenario("scale-out from one predictor", 1, 10.0),
+        "one-open": Scenario("the same, transformer open", 1, 10.0, OPEN),
+        "zero": Scenario("from zero", 0, 0.0),
+        "zero-open": Scenario("from zero, transformer open", 0, 0.0, OPEN),
+        "always": Scenario(f"always {most} predictors", most, 10.0),
+    }
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """What only this experiment is told."""
+    names = tuple(scenarios(0))
+    parser.add_argument(
+        "--begin", nargs="+", choices=names, default=names, help="burst: from where"
+    )
     parser.add_argument("--scale", type=float, default=10.0, help="burst: divides rates and engine")
     parser.add_argument("--burst-seconds", type=float, default=45.0, help="how long a burst lasts")
     parser.add_argument("--predictors", type=int, default=7, help="burst: most of them")
@@ -67,7 +80,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(engine: Engine, environment: dict[str, str], given: argparse.Namespace) -> Result:
     """All scenarios, one after the other."""
     bursts = []
-    for scenario in scenarios(given.predictors):
+    for name in given.begin:
+        scenario = scenarios(given.predictors)[name]
         wanted = Deployment(
             profile=engine.kind,
             scale=given.scale,
@@ -76,6 +90,7 @@ def run(engine: Engine, environment: dict[str, str], given: argparse.Namespace) 
             most=given.predictors,
             start_s=given.start_s,
             window_s=given.window_s,
+            flags=scenario.flags,
         )
         with cluster.applied(wanted) as service:
             service.wait_for(scenario.least)
@@ -169,7 +184,9 @@ def facts(wanted: Deployment, seconds: Sequence[Second], scenario: Scenario) -> 
         f" speed, {wanted.start_s:g} s to load",
         "Knative": f"target and containerConcurrency {wanted.places}, window {wanted.window_s} s,"
         f" {wanted.least} to {wanted.most} predictors",
-        "the transformer": f"as it ships, but holds {wanted.held} callers while nothing is ready",
+        "the transformer": f"holds {wanted.held} callers while nothing is ready"
+        if not wanted.flags
+        else f"told {' '.join(wanted.flags)}",
         "predictors": f"{most} ready, {full - begins:.0f} s after the burst began",
         "first answer": _first_answer(seconds, begins),
     }

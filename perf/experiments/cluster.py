@@ -63,6 +63,7 @@ class Deployment:
     most: int
     start_s: float
     window_s: int
+    flags: tuple[str, ...] = ()  # of the transformer
 
     @property
     def held(self) -> int:
@@ -99,7 +100,7 @@ def manifest(wanted: Deployment) -> str:
         "containerConcurrency": wanted.places,
     }
     (transformer,) = service["spec"]["transformer"]["containers"]
-    transformer["args"].append(f"--queue_most={wanted.held}")
+    transformer["args"] += [f"--queue_most={wanted.held}", *wanted.flags]
     predictor["annotations"]["autoscaling.knative.dev/window"] = f"{wanted.window_s}s"
     (container,) = predictor["containers"]
     container["args"] = [
