@@ -49,7 +49,7 @@ class Scenario:
     flags: tuple[str, ...] = ()
 
 
-# Nobody waits in the transformer, neither for a start nor for a place: all do in Knative's activator.
+# Nobody waits in the transformer, for a start or for a place: all do in Knative's activator.
 OPEN = ("--predictor_idle_s=0", *GATE_OPEN)
 
 
