@@ -143,7 +143,7 @@ async def _burst(
         facts(wanted, seconds, scenario),
         seconds,
         seen,
-        cost(seconds, seen, until, given.gpu_price),
+        cost(seconds, seen, until, given),
     )
 
 
@@ -200,7 +200,8 @@ def _first_answer(seconds: Sequence[Second], begins: float) -> str:
     return "none" if first is None else f"in second {first - begins + 1:.0f} of the burst"
 
 
-def cost(seconds: Sequence[Second], seen: Figures, until: float, price: float) -> Cost:
-    """Predictors' seconds while load was offered."""
+def cost(seconds: Sequence[Second], seen: Figures, until: float, given: argparse.Namespace) -> Cost:
+    """Predictors' seconds while load was offered; one of a tenth of the speed is a tenth of a GPU."""
     pods_s = float(sum(second.pods for second in seconds if second.at_s < until))
-    return Cost(pods_s, price, seen.served_rps * seen.seconds, seen.engine_rps * seen.seconds)
+    served, generated = seen.served_rps * seen.seconds, seen.engine_rps * seen.seconds
+    return Cost(pods_s / given.scale, given.gpu_price, served, generated)

@@ -1,5 +1,7 @@
 """A burst second by second, and the engine that it is scaled down to."""
 
+from argparse import Namespace
+
 import batching
 import pytest
 from burst import by_second, cost, scenarios
@@ -27,9 +29,11 @@ def test_each_second_tells_what_was_due_what_ended_and_the_pods():
 
 def test_gpu_seconds_are_those_of_predictors_that_existed_while_load_was_offered(row):
     seconds = tuple(by_second([_ok(0.1, 0.2)], [Pods(1, 0), Pods(3, 2), Pods(3, 3)]))
-    spent = cost(seconds, row(served=100.0).figures, 2.0, 3.6)
-    assert spent.gpu_seconds == 4
-    assert spent.money == pytest.approx(0.004)
+    given = Namespace(scale=10.0, gpu_price=3.6)
+    spent = cost(seconds, row(served=100.0).figures, 2.0, given)
+    # Four of a predictor, each a tenth of a GPU.
+    assert spent.gpu_seconds == pytest.approx(0.4)
+    assert spent.money == pytest.approx(0.0004)
     assert spent.served == 800
 
 
