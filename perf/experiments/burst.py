@@ -201,7 +201,7 @@ def _first_answer(seconds: Sequence[Second], begins: float) -> str:
 
 
 def cost(seconds: Sequence[Second], seen: Figures, until: float, given: argparse.Namespace) -> Cost:
-    """Predictors' seconds while load was offered; one of a tenth of the speed is a tenth of a GPU."""
+    """Predictors' seconds while load was offered; one of a tenth of the speed is a tenth GPU."""
     pods_s = float(sum(second.pods for second in seconds if second.at_s < until))
     served, generated = seen.served_rps * seen.seconds, seen.engine_rps * seen.seconds
     return Cost(pods_s / given.scale, given.gpu_price, served, generated)
