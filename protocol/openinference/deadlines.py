@@ -97,12 +97,13 @@ async def collect_until_deadline(
 
     Raises DeadlineExceeded then, and InternalError if a sequence is missing.
     """
+    bound = _Bound(context.deadline)
     async with aclosing(chunks):
         try:
-            async with asyncio.timeout_at(context.deadline):
+            with bound:
                 return await collect(request, chunks)
-        except TimeoutError:
-            raise _exceeded() from None
+        finally:
+            bound.end()
 
 
 async def while_connected(

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import secrets
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Final
 
 from llm_transformer.cache import metrics, record
@@ -67,7 +66,18 @@ class Flights:
         # It outlives who began it, so its bound and its reply are its own.
         now = asyncio.get_running_loop().time()
         deadline = now + self._policy.flight_s
-        own = replace(context, deadline=deadline, reply=flight.reply, caller=NOBODY)
+        # Several times as fast as dataclasses.replace.
+        own = RequestContext(
+            context.request_id,
+            deadline,
+            context.traceparent,
+            context.tracestate,
+            context.tenant,
+            context.plan,
+            context.priority,
+            NOBODY,
+            flight.reply,
+        )
         flight.task = asyncio.create_task(self._fly(flight, digest, request, own, renews=renews))
         self._tasks.add(flight.task)
         flight.task.add_done_callback(self._tasks.discard)
