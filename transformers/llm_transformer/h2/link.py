@@ -111,6 +111,9 @@ class Link:
             connection.abort("no HTTP/2 server answers")
             self._pause(loop.time())
             self.ask_again = True
+        except asyncio.CancelledError:
+            connection.abort("the channel is closed")
+            raise
         else:
             self._connections.append(connection)
             self._connected_at = loop.time()
