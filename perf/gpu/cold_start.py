@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import re
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -41,7 +42,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--max_model_len", type=int, default=3072)
     parser.add_argument("--kv_cache_gib", type=float, help="instead of measuring it")
     parser.add_argument("--eager", action="store_true", help="for a machine without a GPU")
-    parser.add_argument("--flags", nargs="*", default=[], help="more flags of our predictor")
+    parser.add_argument(
+        "--flags", type=shlex.split, default=[], help='more of our predictor: "--a=b --c"'
+    )
     return parser.parse_args()
 
 
@@ -70,8 +73,10 @@ def main() -> None:
     if "tuned" in rows:
         for turn in ("tuned-empty", "tuned-filled"):
             report(turn, start_raw(engine, PORT, work / f"{turn}.log"))
-    ours = replace(engine, kv_cache_gib=None)
-    flags = [f"--compile_cache={baked}", *given.flags]
+    ours, flags = engine, given.flags
+    if manifest.exists():
+        ours = replace(engine, kv_cache_gib=None)
+        flags = [f"--compile_cache={baked}", *flags]
     if "ours" in rows:
         seconds = []
         for turn in range(given.repeat):

@@ -14,6 +14,7 @@ import json
 import multiprocessing
 import os
 import random
+import shlex
 import statistics
 import sys
 import time
@@ -25,7 +26,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from closed_loop import Exchange, drive, http_post
 from engines import Engine, Server, start_ours, start_raw
 
-PORTS = {"raw": 18000, "ours": 18100}
+# Ours takes three ports.
+OURS_ABOVE = 100
 # The mix of prompts and answers, in words and tokens: short, medium, long as 3:2:1.
 MIX = ((25, 50), (25, 50), (25, 50), (40, 100), (40, 100), (160, 200))
 
@@ -37,12 +39,18 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="logs go here")
     parser.add_argument("--load_format", default="dummy")
     parser.add_argument("--kv_cache_gib", type=float, default=14.0)
+    parser.add_argument("--servers", default="raw,ours", help="one of them alone is no comparison")
+    parser.add_argument("--port", type=int, default=18000, help="and some up to 102 above it")
     parser.add_argument("--connections", default="1,16,256")
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--shorter", type=int, default=1, help="divides the answers' lengths")
     parser.add_argument("--drivers", type=int, default=4)
     parser.add_argument("--max_num_seqs", type=int, default=256)
     parser.add_argument("--eager", action="store_true", help="for a machine without a GPU")
+    parser.add_argument(
+        "--flags", type=shlex.split, default=[], help='more of our predictor: "--a=b --c"'
+    )
     parser.add_argument("--sweep", type=Path, help="write ours for `keepwarm engine advise` there")
     given = parser.parse_args()
     work = given.work.resolve()
@@ -56,13 +64,16 @@ def main() -> None:
         gpu_memory_utilization=0.45,
         eager=given.eager,
     )
-    servers = {
-        "raw": start_raw(engine, PORTS["raw"], work / "parity-raw.log"),
-    }
-    servers["raw"].first_token_s()
+    servers: dict[str, Server] = {}
     try:
-        servers["ours"] = start_ours(engine, PORTS["ours"], work / "parity-ours.log")
-        servers["ours"].first_token_s()
+        for name in given.servers.split(","):
+            log = work / f"parity-{name}.log"
+            servers[name] = (
+                start_raw(engine, given.port, log)
+                if name == "raw"
+                else start_ours(engine, given.port + OURS_ABOVE, log, *given.flags)
+            )
+            servers[name].first_token_s()
         counts = sorted(map(int, given.connections.split(",")))
         points = [sweep_point(count, compare(servers, count, given)) for count in counts]
         if given.sweep is not None:
@@ -76,17 +87,19 @@ def main() -> None:
 def compare(
     servers: dict[str, Server], connections: int, given: argparse.Namespace
 ) -> list[dict[str, float]]:
-    """One number of connections: both servers in turns, then their figures and ratios.
+    """One number of connections: the servers in turns, then their figures and ratios.
 
-    Returns the turns of ours.
+    Returns the turns of ours, or of the only one.
     """
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in servers}
     for turn in range(given.turns):
         order = list(servers) if turn % 2 == 0 else list(servers)[::-1]
         for name in order:
-            rows[name].append(load(servers[name], connections, given.seconds, given.drivers, turn))
+            rows[name].append(load(servers[name], connections, turn, given))
     for name, turns in rows.items():
         print(json.dumps({"server": name, "connections": connections, **summary(turns)}))
+    if len(rows) == 1:
+        return next(iter(rows.values()))
     ratios = {
         key: spread(
             [ours[key] / raw[key] for ours, raw in zip(rows["ours"], rows["raw"], strict=True)]
@@ -99,16 +112,17 @@ def compare(
 
 
 def load(
-    server: Server, connections: int, seconds: float, drivers: int, seed: int
+    server: Server, connections: int, seed: int, given: argparse.Namespace
 ) -> dict[str, float]:
-    """One turn of one server; raises RuntimeError when an answer was wrong."""
-    drivers = min(drivers, connections)
+    """One turn of one server; raises RuntimeError when an answer was wrong, or none ended."""
+    drivers, seconds = min(given.drivers, connections), given.seconds
     shares = [connections // drivers + (n < connections % drivers) for n in range(drivers)]
     before, began = server.cpu_s(), time.monotonic()
     with multiprocessing.get_context("fork").Pool(drivers) as pool:
         jobs = [
             pool.apply_async(
-                _drive, (server.port, _exchanges(server, share, seed * 100 + n), seconds)
+                _drive,
+                (server.port, _exchanges(server, share, seed * 100 + n, given.shorter), seconds),
             )
             for n, share in enumerate(shares)
         ]
@@ -118,6 +132,8 @@ def load(
     errors = sum(part["errors"] for part in parts)
     if errors:
         raise RuntimeError(f"{errors} answers were wrong; see {server.log}")
+    if not all(part["latencies_ms"] for part in parts):
+        raise RuntimeError(f"no answer ended within {seconds:g} s; measure for longer")
     first = [value for part in parts for value in part["first_ms"]]
     whole = [value for part in parts for value in part["latencies_ms"]]
     return {
@@ -130,11 +146,12 @@ def load(
     }
 
 
-def _exchanges(server: Server, count: int, seed: int) -> list[tuple[bytes, int]]:
+def _exchanges(server: Server, count: int, seed: int, shorter: int) -> list[tuple[bytes, int]]:
     chosen = random.Random(seed)  # noqa: S311 (not secret)
     made = []
     for number in range(count):
         words, tokens = MIX[(seed + number) % len(MIX)]
+        tokens = max(1, tokens // shorter)
         # Different beginnings, so that the prefix cache helps neither.
         prompt = " ".join(str(chosen.randint(0, 9999)) for _ in range(words // 2))
         path, body = server.completion(prompt, tokens, stream=True)

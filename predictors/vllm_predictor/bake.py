@@ -51,7 +51,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="keepwarm-") as folder:
         baked.set_environment(target)
         set_environment(settings, Path(folder))
-        from vllm_predictor import engine
+        from vllm_predictor import engine, engine_config
 
         # The cache is not checked while it is made.
         made = engine.build(settings.model_copy(update={"compile_cache": None}), lambda: None)
@@ -60,7 +60,7 @@ def main() -> None:
         finally:
             made.shutdown()
         measured = [value for name, value in engine_events.events() if name == "kv_cache_gib"]
-        device = engine.device()
+        device = engine_config.device()
         for child in multiprocessing.active_children():
             child.kill()
     if settings.kv_cache_gib is None and measured:

@@ -1,10 +1,9 @@
-"""The engine's process, begun with ours: both import vLLM at the same time instead of in turn.
+"""The engine's process, begun with ours: it imports vLLM and loads the model while we import.
 
 vLLM starts its engine's process when the front end has imported everything and read the model's
-configuration, and that process then imports all of it again. Ours begins first, imports what the
-engine needs, opens the GPU and brings the weights into the page cache, and then waits for the call
-that vLLM would have begun it with. It is an ordinary child in every other way: vLLM watches and
-ends it as its own.
+configuration, and that process then imports all of it again. Ours begins first, does all that needs
+no front end, and then waits for the call that vLLM would have begun it with. It is an ordinary
+child in every other way: vLLM watches and ends it as its own.
 """
 
 import atexit
@@ -12,41 +11,33 @@ import contextlib
 import gc
 import importlib
 import os
+import pkgutil
 import signal
 import sys
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import get_context, process
 from multiprocessing.context import SpawnContext, SpawnProcess
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
+    from vllm_predictor.settings import PredictorSettings
+
 # An interpreter reads them when it begins, so they are in its environment or have no effect.
 UNWANTED_WARNINGS: Final = "ignore::FutureWarning,ignore:resource_tracker:UserWarning"
-WEIGHT_FILES: Final = "*.safetensors"
-# What vLLM's engine process imports on its way to a loaded model.
-MODULES: Final = (
-    "torch",
-    "vllm.v1.engine.core",
-    "vllm.v1.executor.uniproc_executor",
-    "vllm.model_executor.model_loader",
-    "vllm.model_executor.models.llama",
-    "vllm.compilation.backends",
-)
-GPU_MODULES: Final = ("vllm.v1.worker.gpu_worker", "vllm.v1.attention.backends.flash_attn")
-_CHUNK_BYTES: Final = 16 * 2**20
+# What takes the settings, does what can be done ahead, and returns what that makes of the call's
+# arguments; a name, as importing it takes a while.
+AHEAD: Final = "vllm_predictor.engine_ahead:begin"
 
 
 class EarlyProcess(SpawnProcess):
     """A child that is begun once by `begin` and given its work by `start`."""
 
-    def __init__(self, first: Sequence[str] = ("torch",), then: Sequence[str] = MODULES) -> None:
-        """Imports the modules `first` before it knows the settings, `then` after."""
+    def __init__(self, first: Sequence[str] = ("torch",), ahead: str = AHEAD) -> None:
+        """Imports the modules `first` before it knows the settings, and then calls `ahead`."""
         receiving, self._calls = get_context("spawn").Pipe(duplex=False)
-        super().__init__(target=_wait_for_work, args=(receiving, first, then), name="EngineCore")
+        super().__init__(target=_wait_for_work, args=(receiving, first, ahead), name="EngineCore")
         self._receiving = receiving
         self._work: tuple[Callable[..., None], tuple[Any, ...], Mapping[str, Any]] | None = None
 
@@ -63,13 +54,13 @@ class EarlyProcess(SpawnProcess):
         # The child's end: else its reader would never see that we are gone.
         self._receiving.close()
 
-    def prepare(self, weights: Path) -> None:
-        """Hands over this process's environment, after which vLLM is imported and `weights` read.
+    def prepare(self, settings: "PredictorSettings") -> None:
+        """Hands over this process's environment and the settings, after which it works ahead.
 
         A child that has ended is left to be found by whoever started it.
         """
         with contextlib.suppress(BrokenPipeError):
-            self._calls.send((dict(os.environ), str(weights)))
+            self._calls.send((dict(os.environ), settings))
 
     def give(
         self, target: Callable[..., None], args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -116,42 +107,31 @@ class EarlyContext(SpawnContext):
         return early
 
 
-def _wait_for_work(
-    calls: "Connection[Any, Any]", first: Sequence[str], then: Sequence[str]
-) -> None:
+def _wait_for_work(calls: "Connection[Any, Any]", first: Sequence[str], ahead: str) -> None:
     """The child: imports, then does what it is told; ends when the parent is gone."""
     # Ctrl-C is the parent's to answer; vLLM sets handlers of its own.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Imports leave no garbage, and looking for it is a fifth of their time.
     gc.disable()
-    _import(first)
+    for name in first:
+        importlib.import_module(name)
     try:
-        environment, weights = calls.recv()
+        environment, settings = calls.recv()
     except EOFError:
         return
     _become(environment)
-    threading.Thread(target=_read_weights, args=(Path(weights),), daemon=True).start()
-    has_gpu = _has_gpu()
-    opening = threading.Thread(target=_open_gpu, daemon=True)
-    if has_gpu:
-        opening.start()
-    _import((*then, *GPU_MODULES) if has_gpu else then)
-    if has_gpu:
-        opening.join()
+    with_what_is_there = pkgutil.resolve_name(ahead)(settings)
     try:
         environment, target, args, kwargs = calls.recv()
     except EOFError:
         return
     calls.close()
     _become(environment)
-    if not has_gpu:
-        # On a CPU vLLM computes in a child of the engine's process: a fork need not import again.
-        os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
     _set_threads()
     gc.freeze()
     gc.enable()
     process.current_process().name = "EngineCore"
-    target(*args, **kwargs)
+    target(*args, **with_what_is_there(kwargs))
 
 
 def _become(environment: Mapping[str, str]) -> None:
@@ -166,31 +146,3 @@ def _set_threads() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and threads.isdecimal() and int(threads) > 0:
         torch.set_num_threads(int(threads))
-
-
-def _import(modules: Sequence[str]) -> None:
-    for name in modules:
-        importlib.import_module(name)
-
-
-def _has_gpu() -> bool:
-    torch = sys.modules.get("torch")
-    return torch is not None and torch.cuda.is_available()
-
-
-def _open_gpu() -> None:
-    """Makes the CUDA context, a second or more, while the parent still reads the configuration."""
-    import torch
-
-    torch.cuda.set_device(0)
-    torch.zeros(1, device="cuda")
-
-
-def _read_weights(folder: Path) -> None:
-    """Brings the weights into the page cache, so that loading them does not wait for the disk."""
-    buffer = bytearray(_CHUNK_BYTES)
-    with contextlib.suppress(OSError):
-        for path in sorted(folder.glob(WEIGHT_FILES)):
-            with path.open("rb", buffering=0) as file:
-                while file.readinto(buffer):
-                    pass

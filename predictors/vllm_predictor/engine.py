@@ -1,7 +1,8 @@
-"""The one module that imports vLLM: an AsyncLLM behind GenerationRequest and Chunk.
+"""An AsyncLLM behind GenerationRequest and Chunk.
 
-vLLM's internal paths move between releases (four times from 0.24 to 0.33); everything of it that
-we use is used here, and a test runs each line against the pinned release.
+vLLM's internal paths move between releases (four times from 0.24 to 0.33); what we use of it is
+used here, in `engine_config` and in `engine_ahead` only, and a test runs each line against the
+pinned release.
 """
 
 import asyncio
@@ -16,7 +17,6 @@ from typing import Any
 import jinja2
 import orjson
 from vllm import SamplingParams
-from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.exceptions import GracefulHTTPError, VLLMClientError
 from vllm.inputs import TextPrompt
 from vllm.logprobs import Logprob
@@ -42,7 +42,7 @@ from openinference.generation import (
 from openinference.sampling import SamplingParams as Sampling
 from openinference.structured import Kind, StructuredOutputs
 from openinference.tokens import LEAST_LOGPROB, Token
-from vllm_predictor import baked
+from vllm_predictor import baked, engine_config
 from vllm_predictor.adapters import Adapter
 from vllm_predictor.early_process import EarlyContext, EarlyProcess
 from vllm_predictor.settings import PredictorSettings
@@ -271,43 +271,14 @@ def build(
     its cause in the log.
     """
     if settings.compile_cache is not None:
-        baked.check_device(baked.checked(settings, settings.compile_cache), device())
-    eager, dtype = settings.enforce_eager, settings.dtype
-    on_cpu = bool(current_platform.is_cpu())
-    args = AsyncEngineArgs(
-        model=str(settings.model_dir),
-        served_model_name=[settings.model_name],
-        dtype="float32" if on_cpu and dtype == "auto" else dtype,
-        max_model_len=settings.max_model_len,
-        max_num_seqs=settings.max_num_seqs,
-        max_num_batched_tokens=settings.max_num_batched_tokens,
-        enable_prefix_caching=settings.enable_prefix_caching,
-        kv_cache_dtype=settings.kv_cache_dtype,
-        max_num_queued_tokens=settings.max_num_queued_tokens,
-        enforce_eager=on_cpu if eager is None else eager,
-        gpu_memory_utilization=settings.gpu_memory_utilization,
-        quantization=settings.quantization,
-        load_format=settings.load_format,
-        cudagraph_capture_sizes=[int(size) for size in settings.cuda_graph_sizes] or None,
-        kv_cache_memory_bytes=_bytes(settings.kv_cache_gib),
-        enable_sleep_mode=settings.sleep_mode and not on_cpu,
-        enable_lora=settings.serves_adapters,
-        max_loras=min(settings.max_adapters, settings.max_adapters_per_batch),
-        max_cpu_loras=settings.max_adapters,
-        max_lora_rank=settings.max_adapter_rank,
-        use_tqdm_on_load=False,
-    )
-    config = args.create_engine_config()
+        made_for = baked.checked(settings, settings.compile_cache)
+        baked.check_device(made_for, engine_config.device())
+    config = engine_config.create(settings)
     on_config()
     if early is not None:
         context = EarlyContext(early)
         engine_processes.get_mp_context = lambda: context
     return Engine(AsyncLLM.from_vllm_config(config))
-
-
-def device() -> str:
-    """The name of what computes here, as vLLM's platform knows it."""
-    return "cpu" if current_platform.is_cpu() else str(current_platform.get_device_name())
 
 
 @contextlib.contextmanager
@@ -330,10 +301,6 @@ def _free_gpu_bytes() -> int:
         return int(nvml.nvmlDeviceGetMemoryInfo(nvml.nvmlDeviceGetHandleByIndex(index)).free)
     finally:
         nvml.nvmlShutdown()
-
-
-def _bytes(gib: float | None) -> int | None:
-    return None if gib is None else int(gib * 2**30)
 
 
 def _lora_request(adapter: Adapter) -> LoRARequest:

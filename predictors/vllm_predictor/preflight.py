@@ -54,6 +54,11 @@ def check(settings: PredictorSettings, memory_bytes: int | None) -> None:
         )
 
 
+def has_gpu() -> bool:
+    """Whether an NVIDIA driver is here; asked of the device file, as importing torch takes long."""
+    return Path("/dev/nvidiactl").exists()
+
+
 def host_memory_bytes() -> int:
     """What this process may use: the machine's memory, or the container's limit."""
     meminfo = Path("/proc/meminfo").read_text(encoding="ascii")

@@ -92,7 +92,7 @@ def main(early: EarlyProcess | None = None) -> None:
     settings = PredictorSettings.from_args(sys.argv[1:], parents=[parser])
     try:
         # A GPU's memory is asked for by the engine; the host's bounds what a CPU can serve.
-        on_gpu = Path("/dev/nvidiactl").exists()
+        on_gpu = preflight.has_gpu()
         preflight.check(settings, None if on_gpu else preflight.host_memory_bytes())
     except preflight.UnusableModel as unusable:
         sys.exit(f"--model_dir: {unusable}")
@@ -103,7 +103,7 @@ def main(early: EarlyProcess | None = None) -> None:
             sys.exit(str(stale))
         set_environment(settings, Path(folder))
         if early is not None:
-            early.prepare(settings.model_dir)
+            early.prepare(settings)
         try:
             status = _serve(settings, startup, early)
         except SystemExit as ended:

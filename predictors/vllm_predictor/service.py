@@ -18,7 +18,7 @@ from openinference.messages import ModelMetadata, ModelState, ModelStatus
 from openinference.sampling import SamplingParams
 from openinference.server.lifecycle import Lifecycle
 from openinference.service import check_model, server_metadata
-from vllm_predictor import admin, engine_events, weights
+from vllm_predictor import admin, engine_ahead, engine_events, weights
 from vllm_predictor.adapter_files import Catalog, parse_fixed
 from vllm_predictor.adapter_metrics import count_request
 from vllm_predictor.adapters import Adapters
@@ -135,6 +135,7 @@ class PredictorService:
 
         def build() -> None:
             try:
+                engine_ahead.defer_imports(self._settings)
                 from vllm_predictor import engine
 
                 entered(Phase.CONFIG)
@@ -154,7 +155,8 @@ class PredictorService:
             reported = engine_events.events()
             for name, at in reported[seen:]:
                 if phase := _BEGINS.get(name):
-                    self._startup.enter(phase, at)
+                    # The engine's process may be ahead of this one, whose time is told.
+                    self._startup.enter(phase, max(at, self._startup.phase_began))
             seen = len(reported)
             if done:
                 return building.result()

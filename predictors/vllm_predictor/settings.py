@@ -81,6 +81,11 @@ class PredictorSettings(ServerSettings):
         description="Run without compiled graphs. None: true on a CPU, where compiling takes "
         "longer than a minute, false on a GPU.",
     )
+    deferred_imports: bool = Field(
+        True,
+        description="Import what serving text does not use (pictures, tool calls; on a CPU, where "
+        "nothing is compiled, torch's compiler) when it is first used, if ever.",
+    )
     gpu_memory_utilization: float = Field(
         0.9, description="Share of the GPU's memory that the engine takes.", gt=0, le=1
     )
@@ -189,6 +194,10 @@ class PredictorSettings(ServerSettings):
     def _number(cls, value: object) -> object:
         """A literal takes no text for a number."""
         return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+    def is_eager(self, *, on_cpu: bool) -> bool:
+        """Whether the model runs as it is written, without compiled graphs."""
+        return on_cpu if self.enforce_eager is None else self.enforce_eager
 
     @property
     def serves_adapters(self) -> bool:

@@ -43,7 +43,7 @@ class Startup:
         self.began = began
         self.seconds = dict.fromkeys(Phase, 0.0)
         self.phase: Phase | None = Phase.IMPORT
-        self._entered = began
+        self.phase_began = began
         for phase in Phase:
             PHASE_SECONDS.labels(phase).set(0)
             PHASE_ACTIVE.labels(phase).set(phase is Phase.IMPORT)
@@ -69,8 +69,8 @@ class Startup:
     def _leave(self, now: float) -> None:
         if self.phase is None:
             return
-        self.seconds[self.phase] += now - self._entered
-        self._entered = now
+        self.seconds[self.phase] += now - self.phase_began
+        self.phase_began = now
         PHASE_SECONDS.labels(self.phase).set(self.seconds[self.phase])
         PHASE_ACTIVE.labels(self.phase).set(0)
 

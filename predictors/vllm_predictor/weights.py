@@ -4,6 +4,7 @@ The id goes into the model's metadata, so that whoever keeps answers can let the
 weights that gave them.
 """
 
+import contextlib
 import hashlib
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,8 @@ from typing import Final
 WHOLE_BYTES: Final = 64 * 2**20
 SAMPLES: Final = 16
 SAMPLE_BYTES: Final = 2**18
+
+_READ_BYTES: Final = 16 * 2**20
 
 Stamp = tuple[tuple[str, int, int], ...]
 
@@ -45,3 +48,13 @@ def weights_id(folder: Path) -> str:
                 file.seek((size - SAMPLE_BYTES) * number // (SAMPLES - 1))
                 digest.update(file.read(SAMPLE_BYTES))
     return digest.hexdigest()[:16]
+
+
+def read_ahead(folder: Path) -> None:
+    """Brings the weights into the page cache, so that loading them does not wait for the disk."""
+    buffer = bytearray(_READ_BYTES)
+    with contextlib.suppress(OSError):
+        for path in sorted(folder.glob("*.safetensors")):
+            with path.open("rb", buffering=0) as file:
+                while file.readinto(buffer):
+                    pass

@@ -79,6 +79,8 @@ def engine(monkeypatch, tmp_path):
     fake = FakeEngine()
     monkeypatch.setenv(engine_events.EVENTS_FILE, str(tmp_path / "events"))
     monkeypatch.setattr(predictor_service, "POLL_S", 0.001)
+    # A finder would stay in this process.
+    monkeypatch.setattr(predictor_service.engine_ahead, "defer_imports", lambda _: None)
     module = SimpleNamespace(build=fake.build)
     monkeypatch.setattr(vllm_predictor, "engine", module, raising=False)
     yield fake
@@ -131,6 +133,18 @@ async def test_while_it_starts_a_model_is_not_ready_and_answers_503_with_the_pha
     status = await service.model_status("m", None)
     assert (status.state, status.phase) == ("starting", "import")
     assert status.elapsed_s > 0
+
+
+async def test_what_the_engine_did_ahead_of_us_takes_none_of_our_time(
+    service, startup, engine, tmp_path
+):
+    (tmp_path / "events").write_text(f"weights_begin {startup.began}\n")
+    task = asyncio.create_task(service.run())
+    engine.may_load.set()
+    while await startup.entered.get() is not None:
+        pass
+    assert min(startup.seconds.values()) >= 0
+    task.cancel()
 
 
 async def test_the_phases_follow_the_engine(service, startup, engine, tmp_path):

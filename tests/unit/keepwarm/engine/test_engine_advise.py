@@ -24,6 +24,8 @@ def _sweep(*points, max_num_seqs=256):
 
 
 BENCHMARKS = Path(__file__).parents[4] / "perf" / "gpu"
+# Llama-3-8B's shape on one H100, measured on 25 November 2026 (perf/gpu/README.md).
+MEASURED = Path(__file__).parent / "sweep_h100.json"
 GROWING = ((1, 100, 0.05), (8, 700, 0.1), (32, 2000, 0.4), (64, 2900, 1.1), (128, 3600, 2.6))
 FLAT = ((1, 100, 0.05), (16, 1500, 0.1), (32, 1950, 0.2), (64, 2000, 0.4), (128, 1990, 0.9))
 
@@ -168,3 +170,19 @@ def test_the_command_reads_what_the_benchmark_writes(written):
 def test_the_command_tells_a_bad_slo_from_one_that_nothing_keeps(written, slo, status, told):
     done = CliRunner().invoke(app, ["engine", "advise", str(written), "--slo", slo])
     assert (done.exit_code, told in done.stderr) == (status, True)
+
+
+@pytest.mark.parametrize(
+    ("slo", "places", "why"),
+    [
+        ("ttft_p99<=100ms", 128, "the most that keep the SLO: at 256 requests ttft_p99 is 0.298 s"),
+        ("latency_p99<=1.6s", 64, "at 128 requests latency_p99 is 1.85 s"),
+        ("ttft_p99<=2s", 256, "256 sequences gave 1.709e+04 tokens/s"),
+    ],
+)
+def test_the_sweep_of_a_gpu_gives_an_engine_as_many_places_as_its_slo_bears(slo, places, why):
+    advice = advise(read(MEASURED), terms(slo))
+    assert advice.max_num_seqs == places
+    assert why in advice.reasons[0]
+    # It ends where the engine does: nobody knows whether more places would give more.
+    assert bool(advice.doubts) == (places == 256)

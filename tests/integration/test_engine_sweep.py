@@ -1,0 +1,48 @@
+"""A sweep of a real engine, by the benchmark's own script, is what `keepwarm engine` reads."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from keepwarm.cli import app
+from keepwarm.local.model_folder import demo_folder
+
+SCRIPT = Path(__file__).parents[2] / "perf" / "gpu" / "parity.py"
+PLACES = 4
+
+
+def test_a_measured_sweep_ends_in_advice(
+    tmp_path: Path, free_ports: Callable[[int], list[int]]
+) -> None:
+    sweep = tmp_path / "sweep.json"
+    done = subprocess.run(
+        [
+            *(sys.executable, SCRIPT, f"--model={demo_folder()}", f"--work={tmp_path / 'work'}"),
+            *("--servers=ours", "--eager", "--load_format=auto", f"--max_num_seqs={PLACES}"),
+            *("--connections=1,2", "--turns=1", "--seconds=10", "--shorter=16", f"--sweep={sweep}"),
+            f"--port={free_ports(1)[0]}",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    points = json.loads(sweep.read_text())["points"]
+    assert [point["concurrency"] for point in points] == [1, 2]
+    # Any machine keeps an hour, and none a nanosecond.
+    told = CliRunner().invoke(
+        app, ["engine", "advise", str(sweep), "--slo", "latency_p99<=1h", "--format", "json"]
+    )
+    assert told.exit_code == 0, told.output
+    advice = json.loads(told.stdout)
+    assert advice["max_num_seqs"] in {1, 2}
+    assert advice["container_concurrency"] == advice["scale_target"] == advice["max_num_seqs"]
+    refused = CliRunner().invoke(
+        app, ["engine", "advise", str(sweep), "--slo", "ttft_p50<=0.001ms"]
+    )
+    assert refused.exit_code == 1
