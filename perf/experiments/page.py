@@ -34,6 +34,7 @@ def render(results: Sequence[Result]) -> str:
         verdicts=claims.verdicts(results),
         simulated=[result.name for result in results if "simulated" in result.engine],
         prices=sorted({cost.per_gpu_hour for result in results for cost in _costs(result)}),
+        dates=sorted({result.environment["date"] for result in results}),
         rate=rate,
         milliseconds=milliseconds,
         money=money,
