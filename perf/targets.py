@@ -56,6 +56,14 @@ TARGETS: Final = (
         f"V2 infer, c=64: requests/s, {OURS} / {PROXY}",
         least=0.6,
     ),
+    *(
+        Target(
+            f"the same beside {other} by CPU, which other work on the machine does not move",
+            f"V2 infer, c=64: CPU, {OURS} / {other}",
+            most=most,
+        )
+        for other, most in ((STOCK_REST, 0.2), (STOCK_GRPC, 0.2), (PROXY, 1.67))
+    ),
     Target(
         f"V2 infer, p99 at 64 connections beside that {PROXY}'s",
         f"V2 infer, c=64: p99, {OURS} / {PROXY}",
