@@ -63,7 +63,7 @@ fuzz: .venv/.ready ## Fuzz the decoders (ARGS="--seconds 600 chat v2_infer")
 	$(BIN)/python tests/fuzz/campaign.py $(ARGS)
 
 .PHONY: bench
-bench: .venv/.ready build/litellm/.ready ## Measure all that the transformer costs, beside the others, and judge the targets (16 minutes)
+bench: .venv/.ready build/litellm/.ready ## Measure all that the transformer costs, beside the others, and judge the targets
 	$(BIN)/python perf/codec.py
 	$(BIN)/python perf/cache_hit.py --json build/bench/cache_hit.json
 	$(BIN)/python perf/hop.py --json build/bench/hop.json
