@@ -215,6 +215,7 @@ class Connection(asyncio.Protocol):
             return
         values = frames.parse_settings(payload)
         self._max_streams = values.get(frames.MAX_CONCURRENT_STREAMS, self._max_streams)
+        self._is_full = len(self._calls) >= self._max_streams
         self._frame_size = min(
             values.get(frames.MAX_FRAME_SIZE, self._frame_size), frames.DEFAULT_FRAME_SIZE
         )
