@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from typing import Any, Final
 
-from openinference import text_tensors
+from openinference import clock, text_tensors
 from openinference.context import RequestContext, shortened
 from openinference.errors import DeadlineExceeded
 from openinference.generation import Chunk, Completion, GenerationRequest, collect
@@ -21,7 +21,7 @@ def bounded(context: RequestContext, parameters: Parameters) -> RequestContext:
     timeout_s = text_tensors.timeout_s(parameters)
     if timeout_s is None:
         return context
-    return shortened(context, asyncio.get_running_loop().time(), timeout_s)
+    return shortened(context, clock.now(), timeout_s)
 
 
 async def until_deadline(

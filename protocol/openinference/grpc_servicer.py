@@ -16,8 +16,8 @@ from urllib.parse import unquote
 import grpc
 from google.protobuf.message import DecodeError
 
+from openinference import clock, metrics, text_tensors, v2_grpc
 from openinference import context as contexts
-from openinference import metrics, text_tensors, v2_grpc
 from openinference.context import Reply, RequestContext, logged
 from openinference.deadlines import bounded, collect_until_deadline, until_deadline
 from openinference.errors import InternalError, InvalidInput, ServingError, Unavailable
@@ -268,7 +268,7 @@ class InferenceServicer(GRPCInferenceServiceServicer):  # type: ignore[misc]  # 
         ]
         call = contexts.from_headers(
             headers,
-            asyncio.get_running_loop().time(),
+            clock.now(),
             timeout_s=max(0.0, min(bounds)) if bounds else None,
             address=_address(context.peer()),
             route=route,

@@ -14,6 +14,7 @@ from typing import Final
 
 from prometheus_client import Counter, Histogram
 
+from openinference import clock
 from openinference.context import Cached, RequestContext
 from openinference.errors import ServingError
 from openinference.generation import Chunk, GenerationRequest, Usage
@@ -61,13 +62,12 @@ async def measured(
     chunks: AsyncGenerator[Chunk, None], request: GenerationRequest, context: RequestContext
 ) -> AsyncGenerator[Chunk, None]:
     """`chunks`, counted and timed."""
-    loop = asyncio.get_running_loop()
-    tally = _Tally(request, context, loop.time())
+    tally = _Tally(request, context, clock.now())
     status = "500"
     try:
         async with aclosing(chunks):
             async for chunk in chunks:
-                tally.add(chunk, loop.time())
+                tally.add(chunk, clock.now())
                 yield chunk
         status = "200"
     except ServingError as error:
@@ -75,11 +75,11 @@ async def measured(
         raise
     except (asyncio.CancelledError, GeneratorExit):
         # The edge ends a generation at its deadline, and tells the caller so.
-        late = context.deadline is not None and loop.time() >= context.deadline
+        late = context.deadline is not None and clock.now() >= context.deadline
         status = "504" if late else CANCELLED
         raise
     finally:
-        tally.end(status, loop.time())
+        tally.end(status, clock.now())
 
 
 async def counted(

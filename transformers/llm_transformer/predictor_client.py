@@ -10,7 +10,7 @@ from grpc import StatusCode
 
 from llm_transformer.h2 import Call, CallError, Channel, Headers
 from llm_transformer.resilience.wakeup import Probe
-from openinference import errors, text_tensors, v2_grpc
+from openinference import clock, errors, text_tensors, v2_grpc
 from openinference.chunk_messages import AnswerReader, StreamReader
 from openinference.context import QUEUE_TIME, REQUEST_ID, WEIGHTS, RequestContext
 from openinference.errors import Reason, ServingError, Unavailable
@@ -91,7 +91,7 @@ class PredictorClient:
         """
         message = v2_grpc.encode_request(text_tensors.infer_request(request))
         message.model_name = self._names.get(request.model, request.model)
-        timeout_s = context.remaining_s(asyncio.get_running_loop().time())
+        timeout_s = context.remaining_s(clock.now())
         metadata = context.forwarded()
         answering = False
         watch: _StallWatch | None = None

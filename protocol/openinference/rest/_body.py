@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
+from openinference import clock
 from openinference.errors import (
     ClientLeft,
     InvalidInput,
@@ -60,7 +61,7 @@ async def read(
 async def _received(receive: Callable[[], Awaitable[Any]], max_bytes: int) -> bytes:
     parts: list[bytes] = []
     size = 0
-    end = asyncio.get_running_loop().time() + BODY_S
+    end = clock.now() + BODY_S
     async with asyncio.timeout_at(end) as patience:
         while True:
             message = await receive()

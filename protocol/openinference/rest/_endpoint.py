@@ -1,14 +1,13 @@
 """One REST endpoint as an ASGI app: context in, answer or error out, abort when the caller goes."""
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from starlette.types import Receive, Scope, Send
 
+from openinference import clock, metrics, sse
 from openinference import context as contexts
-from openinference import metrics, sse
 from openinference.context import RequestContext, logged
 from openinference.deadlines import while_connected
 from openinference.errors import ClientLeft, InternalError, ServingError
@@ -79,7 +78,7 @@ class Endpoint:
         out = answering(scope, send)
         with self._metrics.track() as tracked:
             context = None
-            now = asyncio.get_running_loop().time()
+            now = clock.now()
             try:
                 context = contexts.from_headers(
                     headers,

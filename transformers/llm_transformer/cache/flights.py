@@ -13,6 +13,7 @@ from llm_transformer.cache.record import Record
 from llm_transformer.cache.shared import Claim
 from llm_transformer.cache.shelf import Shelf
 from llm_transformer.forward import Forward
+from openinference import clock
 from openinference.context import NOBODY, Cached, RequestContext, logged
 from openinference.errors import InternalError, ServingError
 from openinference.generation import GenerationRequest
@@ -64,7 +65,7 @@ class Flights:
         flight = Flight(context.priority, self._policy.draw_ttl_s(), self._policy.record_bytes)
         self._under_way[digest] = flight
         # It outlives who began it, so its bound and its reply are its own.
-        now = asyncio.get_running_loop().time()
+        now = clock.now()
         deadline = now + self._policy.flight_s
         # Several times as fast as dataclasses.replace.
         own = RequestContext(
@@ -114,7 +115,7 @@ class Flights:
             if kept is not None:
                 # First, for who waits for the record looks for it under these weights; and each
                 # time, for a Redis that has lost all knows nothing.
-                await self._shelf.weights.tell(model, asyncio.get_running_loop().time())
+                await self._shelf.weights.tell(model, clock.now())
                 await shared.commit(self._shelf.slot(digest, model), token, kept)
                 leased = False
         except Exception:
@@ -187,6 +188,6 @@ class Flights:
     def _keep(self, digest: bytes, packed: bytes | None) -> Record | None:
         if packed is None:
             return None
-        kept = Record(packed, made_at=asyncio.get_running_loop().time())
+        kept = Record(packed, made_at=clock.now())
         self._shelf.put_here(digest, kept)
         return kept

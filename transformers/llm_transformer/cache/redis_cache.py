@@ -14,6 +14,7 @@ from llm_transformer.cache.key import SCHEMA
 from llm_transformer.cache.record import Broken, Record, from_wire, to_wire
 from llm_transformer.cache.shared import Claim, Slot
 from llm_transformer.store import Script, Store, StoreUnavailableError
+from openinference import clock
 
 # Compressing more than this takes milliseconds, which the event loop does not have.
 ASIDE_BYTES: Final = 64 * 2**10
@@ -200,7 +201,7 @@ class RedisCache:
             except StoreUnavailableError:
                 metrics.L2_ERRORS.labels("broken").inc()
             return None
-        now = asyncio.get_running_loop().time()
+        now = clock.now()
         record.made_at = now - max(0.0, record.ttl_s - left_ms / 1000)
         return record
 

@@ -9,6 +9,7 @@ from llm_transformer.cache.local import LocalCache
 from llm_transformer.cache.record import Record
 from llm_transformer.cache.shared import Claim, SharedCache, Slot
 from llm_transformer.cache.weights import Weights
+from openinference import clock
 
 # Between two looks whether another replica is done, in seconds: at first, and at most.
 FIRST_PAUSE_S: Final = 0.02
@@ -28,7 +29,7 @@ class Shelf:
         weights_id = self.weights.current(model)
         if weights_id is None:
             return None
-        now = asyncio.get_running_loop().time()
+        now = clock.now()
         record = self._local.get((digest, weights_id), now)
         if record is None or not asked.accepts(record.age_s(now)):
             return None
@@ -41,7 +42,7 @@ class Shelf:
         if record is None:
             return None
         self.put_here(digest, record)
-        return record if asked.accepts(record.age_s(asyncio.get_running_loop().time())) else None
+        return record if asked.accepts(record.age_s(clock.now())) else None
 
     def put_here(self, digest: bytes, record: Record) -> None:
         """Keeps it in this process."""
@@ -63,7 +64,7 @@ class Shelf:
             if claim is Claim.LEAD and waited:
                 # The answer may be there, from weights that were not known here yet.
                 before = self.weights.current(model)
-                await self.weights.refresh(model, asyncio.get_running_loop().time())
+                await self.weights.refresh(model, clock.now())
                 if self.weights.current(model) != before:
                     record = await self.shared.get(self.slot(digest, model))
                     if record is not None:

@@ -20,6 +20,7 @@ from llm_transformer.cache.policy import CachePolicy
 from llm_transformer.cache.record import Record
 from llm_transformer.cache.shelf import Shelf
 from llm_transformer.forward import Forward
+from openinference import clock
 from openinference.context import Cached, Reply, RequestContext
 from openinference.errors import DeadlineExceeded
 from openinference.generation import Chunk, GenerationRequest
@@ -103,7 +104,7 @@ class CachedForward:
             async for chunk in chunks:
                 yield chunk
         self._shelf.weights.learn(request.model, context.reply.weights_id)
-        self._shelf.weights.tell_later(request.model, asyncio.get_running_loop().time())
+        self._shelf.weights.tell_later(request.model, clock.now())
 
     async def _replay(
         self, kept: Record, level: str, request: GenerationRequest, reply: Reply
@@ -196,7 +197,7 @@ class CachedForward:
         else:
             metrics.HITS_OF[level, "answer" if kept.error is None else "error"].inc()
         _count_saved(kept)
-        age_s = kept.age_s(asyncio.get_running_loop().time())
+        age_s = kept.age_s(clock.now())
         # Whole seconds, and no copy may live longer than the record (RFC 9111 4.2): rounded up.
         reply.headers.update(
             {

@@ -34,6 +34,7 @@ class Call:
         "_error",
         "_held",
         "_is_over",
+        "_loop",
         "_messages",
         "_reader",
         "_resend",
@@ -49,6 +50,7 @@ class Call:
     def __init__(self, resend: Callable[["Call"], Awaitable[bool]]) -> None:
         """`resend` sends what no server has looked at once more; False if it was tried enough."""
         self._resend = resend
+        self._loop = asyncio.get_running_loop()
         self.trailing: Headers = ()
         self._reader = MessageReader()
         self._messages: deque[bytes] = deque()
@@ -82,7 +84,7 @@ class Call:
                 if self._error.is_unseen and await self._resend(self):
                     continue
                 raise self._error
-            self._waiter = asyncio.get_running_loop().create_future()
+            self._waiter = self._loop.create_future()
             try:
                 await self._waiter
             finally:
@@ -99,7 +101,7 @@ class Call:
 
     def end_at(self, due: float) -> None:
         """Gives the call a deadline, on the event loop's clock."""
-        self._timer = asyncio.get_running_loop().call_at(
+        self._timer = self._loop.call_at(
             due, self._drop, "the deadline has passed", StatusCode.DEADLINE_EXCEEDED
         )
 

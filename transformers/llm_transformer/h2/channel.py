@@ -19,6 +19,7 @@ from llm_transformer.h2 import headers, status
 from llm_transformer.h2.call import Call
 from llm_transformer.h2.link import Address, Link
 from llm_transformer.h2.status import CallError, Headers
+from openinference import clock
 
 # A name is asked for again when a connection has ended, and now and then while it is in use, for a
 # pod that was added ends no connection.
@@ -94,23 +95,22 @@ class Channel:
         if opening is None:
             opening = headers.opening(self._scheme, self._authority, method)
             self._openings[method] = opening
-        due = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
+        due = None if timeout_s is None else clock.now() + timeout_s
         request = _Request(opening, headers.metadata(metadata), message, due)
         call = Call(lambda call: self._resend(call, request))
         await self._send(call, request)
         return call
 
     async def _send(self, call: Call, request: "_Request") -> None:
-        loop = asyncio.get_running_loop()
-        link = self._next(loop.time())
+        link = self._next(clock.now())
         while link is None:
             await self._room(request.due)
-            link = self._next(loop.time())
+            link = self._next(clock.now())
         due = request.due
         if due is None:
             link.send(call, request.opening + request.metadata, request.message)
             return
-        left_s = due - loop.time()
+        left_s = due - clock.now()
         if left_s <= 0:
             raise _late()
         head = request.opening + headers.timeout(left_s) + request.metadata
@@ -178,7 +178,6 @@ class Channel:
         self._wake()
 
     async def _resolve(self) -> None:
-        loop = asyncio.get_running_loop()
         found: dict[Address, str] = {}
         try:
             for host, port in self._targets:
@@ -188,9 +187,9 @@ class Channel:
             found = {}
         finally:
             self._resolving = None
-            self._resolve_due = loop.time() + RESOLVE_AGAIN_S
+            self._resolve_due = clock.now() + RESOLVE_AGAIN_S
         if found:
-            self._resolved_at = loop.time()
+            self._resolved_at = clock.now()
             self._adopt(found)
         self._changed()
 

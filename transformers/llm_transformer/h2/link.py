@@ -9,6 +9,7 @@ from typing import Final
 from llm_transformer.h2.call import Call
 from llm_transformer.h2.connection import Connection
 from llm_transformer.h2.status import CallError
+from openinference import clock
 
 Address = tuple[str, int]
 
@@ -131,7 +132,7 @@ class Link:
         kept = [each for each in self._connections if not each.is_lost]
         if len(kept) < len(self._connections):
             self._connections = kept
-            now = asyncio.get_running_loop().time()
+            now = clock.now()
             if now < self._connected_at + LASTING_S:
                 self._pause(now)
             else:

@@ -5,7 +5,6 @@ is left, beside the request; and if this process dies, when the lease ends, whic
 own deadline.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final
@@ -18,6 +17,7 @@ from llm_transformer.limits.meter import Ask, Lease, Meter
 from llm_transformer.limits.plans import Plan, Plans
 from llm_transformer.limits.rules import Limit, Limits
 from llm_transformer.limits.usage import Used
+from openinference import clock
 from openinference.context import RequestContext
 from openinference.errors import RateLimited
 from openinference.generation import Chunk, GenerationRequest
@@ -137,7 +137,7 @@ class LimitStage:
         return lease
 
     def _lease_s(self, context: RequestContext) -> float:
-        now = asyncio.get_running_loop().time()
+        now = clock.now()
         left = context.remaining_s(now)
         return (self._longest_request_s if left is None else left) + LEASE_MARGIN_S
 

@@ -12,6 +12,7 @@ from typing import Final
 from llm_transformer.resilience import metrics
 from llm_transformer.resilience.backlog import Backlog, BacklogPolicy, Waiter
 from llm_transformer.resilience.limit import ConcurrencyLimit
+from openinference import clock
 from openinference.errors import Reason, Unavailable
 
 TICK_S: Final = 0.05
@@ -58,7 +59,7 @@ class Gate:
             await ticket
         except asyncio.CancelledError:
             if ticket.done() and not ticket.cancelled() and ticket.exception() is None:
-                self.leave(sequences, asyncio.get_running_loop().time())
+                self.leave(sequences, clock.now())
             else:
                 self._backlog.remove(waiter)
             raise
@@ -117,7 +118,7 @@ class Gate:
 
     def _tick(self) -> None:
         self._timer = None
-        now = asyncio.get_running_loop().time()
+        now = clock.now()
         for waiter in self._backlog.expire(now):
             self._refuse(waiter, "queue_time", now)
         self._admit(now)

@@ -17,6 +17,7 @@ from llm_transformer.resilience.breaker import CircuitBreaker, Outcome, State
 from llm_transformer.resilience.gate import Gate
 from llm_transformer.resilience.retry_budget import RetryBudget
 from llm_transformer.resilience.wakeup import Wakeup
+from openinference import clock
 from openinference.context import RequestContext
 from openinference.errors import InternalError, Reason, ServingError, Unavailable
 from openinference.generation import Chunk, GenerationRequest
@@ -76,13 +77,12 @@ class ForwardStage:
 
     async def awake(self, context: RequestContext) -> None:
         """Returns when the predictor is there; raises as `generate` does before it calls."""
-        loop = asyncio.get_running_loop()
-        if not self._wakeup.is_awake(loop.time()):
-            await self._woken(context, loop)
+        if not self._wakeup.is_awake(clock.now()):
+            await self._woken(context)
 
     def status(self) -> ModelStatus:
         """The predictor's status as far as it is known; asks nobody."""
-        return self._wakeup.status(asyncio.get_running_loop().time())
+        return self._wakeup.status(clock.now())
 
     async def generate(
         self, request: GenerationRequest, context: RequestContext
@@ -92,27 +92,26 @@ class ForwardStage:
         Raises what the predictor answered with; Unavailable when it is away, full, broken or lost;
         Waking for a caller who does not wait.
         """
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        began = clock.now()
         self._budget.request()
         attempt = 0
         while True:
             attempt += 1
-            if not self._wakeup.is_awake(loop.time()):
+            if not self._wakeup.is_awake(clock.now()):
                 # A cold start is no overload: its wait does not count as queueing.
-                began += await self._woken(context, loop)
+                began += await self._woken(context)
             try:
                 async with aclosing(self._attempt(request, context, attempt, began)) as chunks:
                     async for chunk in chunks:
                         yield chunk
             except _Repeat as repeat:
-                if attempt == ATTEMPTS or not self._may_repeat(repeat.error, loop.time()):
+                if attempt == ATTEMPTS or not self._may_repeat(repeat.error, clock.now()):
                     raise repeat.error from None
                 if repeat.error.reason is Reason.FULL:
                     await asyncio.sleep(BACKOFF_S * attempt * random.uniform(0.5, 1.5))  # noqa: S311
                 else:
                     # What it waited at a predictor that is gone was not in the queue.
-                    began = loop.time()
+                    began = clock.now()
             else:
                 return
 
@@ -120,43 +119,42 @@ class ForwardStage:
         self, request: GenerationRequest, context: RequestContext, attempt: int, began: float
     ) -> AsyncGenerator[Chunk, None]:
         """One call. Raises _Repeat instead of an error after which another call may help."""
-        loop = asyncio.get_running_loop()
         weight = request.sequences
-        asked = loop.time()
+        asked = clock.now()
         await self._gate.enter(weight, context.priority, began, asked)
-        context.reply.waited_s += loop.time() - asked
+        context.reply.waited_s += clock.now() - asked
         era: int | None = None
         outcome = Outcome.NEITHER
         answering = False
         try:
-            era = self._pass_breaker(request.model, loop.time())
+            era = self._pass_breaker(request.model, clock.now())
             async with aclosing(self._predictor.generate(request, context)) as chunks:
                 async for chunk in chunks:
                     if not answering:
                         answering = True
                         # At once: a trial must not last as long as a stream does.
-                        self._heard(era, loop.time())
+                        self._heard(era, clock.now())
                     yield chunk
-            self._wakeup.seen(loop.time())
-            self._gate.answered(weight, context.reply.queued_s, loop.time())
+            self._wakeup.seen(clock.now())
+            self._gate.answered(weight, context.reply.queued_s, clock.now())
         except ServingError as error:
             if era is None:
                 raise
-            outcome = self._learn(error, attempt, loop.time(), answering=answering)
+            outcome = self._learn(error, attempt, clock.now(), answering=answering)
             if isinstance(error, Unavailable) and not answering:
                 raise _Repeat(error) from None
             raise
         finally:
-            now = loop.time()
+            now = clock.now()
             if era is not None and (not answering or outcome is Outcome.FAILURE):
                 self._record(outcome, era, now)
             self._gate.leave(weight, now)
 
-    async def _woken(self, context: RequestContext, loop: asyncio.AbstractEventLoop) -> float:
+    async def _woken(self, context: RequestContext) -> float:
         """The seconds that the predictor's start was waited for."""
-        since = loop.time()
+        since = clock.now()
         await self._wakeup.wait(context)
-        waited_s = loop.time() - since
+        waited_s = clock.now() - since
         context.reply.waited_s += waited_s
         return waited_s
 

@@ -16,6 +16,7 @@ from typing import Final
 
 from llm_transformer.resilience import metrics
 from llm_transformer.resilience.start_times import Start, StartTimes, StartTimeStore, durations
+from openinference import clock
 from openinference.context import RequestContext
 from openinference.errors import Reason, ServingError, Unavailable, Waking
 from openinference.messages import ModelState, ModelStatus
@@ -114,7 +115,7 @@ class Wakeup:
     def begin(self) -> None:
         """Starts the probe unless it runs."""
         if self._waking is None:
-            self._began = asyncio.get_running_loop().time()
+            self._began = clock.now()
             self._waking = asyncio.create_task(self._wake())
 
     async def learn(self) -> None:

@@ -1,8 +1,10 @@
 """A predictor that plays a script, and how the tests ask the stage in front of it."""
 
 import asyncio
+import time
 from contextlib import aclosing
 
+from openinference import clock
 from openinference.context import Caller, RequestContext
 from openinference.errors import ServingError
 from openinference.generation import Chunk, FinishReason, GenerationRequest
@@ -73,7 +75,7 @@ class FakePredictor:
 
 
 class Clock:
-    """Moves the loop's clock on, for what asks it the time."""
+    """Moves the clock on, for what asks the loop or our own clock for the time."""
 
     def __init__(self, monkeypatch):
         self._loop = asyncio.get_running_loop()
@@ -82,6 +84,7 @@ class Clock:
         monkeypatch.setattr(
             self._loop, "time", lambda: self._real(self._loop) + self.ahead, raising=False
         )
+        monkeypatch.setattr(clock, "monotonic", lambda: time.monotonic() + self.ahead)
 
     def forward(self, seconds):
         self.ahead += seconds
