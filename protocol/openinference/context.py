@@ -163,9 +163,7 @@ def from_headers(
     InvalidInput.
     """
     request_id = usable_request_id(headers.get(REQUEST_ID)) or new_request_id()
-    traceparent = headers.get(TRACEPARENT)
-    if traceparent is not None and not _TRACEPARENT.fullmatch(traceparent):
-        traceparent = None
+    traceparent = usable_traceparent(headers.get(TRACEPARENT))
     tracestate = headers.get(TRACESTATE) if traceparent is not None else None
     if tracestate is not None and (
         len(tracestate) > MAX_TRACESTATE or not _PRINTABLE.fullmatch(tracestate)
@@ -206,6 +204,11 @@ def logged(context: RequestContext) -> dict[str, dict[str, str]]:
 def usable_request_id(text: str | None) -> str | None:
     """A caller's own id, if it is one."""
     return text if text is not None and _NAME.fullmatch(text) else None
+
+
+def usable_traceparent(text: str | None) -> str | None:
+    """A caller's trace context, if it is one."""
+    return text if text is not None and _TRACEPARENT.fullmatch(text) else None
 
 
 def new_request_id() -> str:

@@ -1,7 +1,7 @@
 """Requests that have come before, byte for byte: what they say need not be read again.
 
-A small request that arrives whole is looked up by its bytes, but for its X-Request-ID, of which
-proxies give one to each. What is remembered is what it says, no more: whether the caller may ask,
+A small request that arrives whole is looked up by its bytes, but for its X-Request-ID and its
+traceparent, of which proxies give one to each. What is remembered is what it says, no more: whether the caller may ask,
 what it costs and what the answer is, the service decides each time, and when it cannot do so at
 once the request goes the usual way.
 """
@@ -17,9 +17,11 @@ from typing import Final, Protocol, runtime_checkable
 from openinference import metrics
 from openinference.context import (
     REQUEST_ID,
+    TRACEPARENT,
     RequestContext,
     new_request_id,
     usable_request_id,
+    usable_traceparent,
 )
 from openinference.errors import ServingError
 from openinference.generation import Chunk, GenerationRequest
@@ -33,9 +35,10 @@ ALL_BYTES: Final = 16 * 2**20
 BODY_BYTES: Final = 8 * 2**10
 # What an entry takes at most beside its own bytes: the body, its texts, and the rest.
 _ENTRY_BYTES: Final = 2 * BODY_BYTES + 4096
-# One header line of a head; a value that is not plain text is the parser's to refuse.
-_REQUEST_ID: Final = re.compile(
-    rb"\r\n%b:([\x20-\x7e]*)(?=\r\n)" % REQUEST_ID.encode(), re.IGNORECASE
+# Header lines of a head; a value that is not plain text is the parser's to refuse.
+_IDS: Final = re.compile(
+    rb"\r\n(%b|%b):([\x20-\x7e]*)(?=\r\n)" % (REQUEST_ID.encode(), TRACEPARENT.encode()),
+    re.IGNORECASE,
 )
 # The key under which an ASGI scope holds a Candidate.
 SCOPE: Final = "keepwarm.repeat"
@@ -43,25 +46,29 @@ SCOPE: Final = "keepwarm.repeat"
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A request's bytes: `said` without the line of its id, and that id where it is usable."""
+    """A request's bytes: `said` without the lines of its ids, and those where they are usable."""
 
     said: bytes
     request_id: str | None = None
+    traceparent: str | None = None
 
 
 def arrival(data: bytes) -> Arrival | None:
-    """What has arrived; None for what is too long to be remembered or has two ids."""
+    """What has arrived; None for what is too long to be remembered or has an id twice."""
     if len(data) > MOST_BYTES:
         return None
     # With the end of its last line.
     head = data[: data.find(b"\r\n\r\n") + 2]
-    ids = _REQUEST_ID.findall(head)
-    if not ids:
+    found = _IDS.findall(head)
+    if not found:
         return Arrival(data)
-    if len(ids) > 1:
+    ids = {name.lower().decode(): value.decode().strip() for name, value in found}
+    if len(ids) < len(found):
         return None
-    said = _REQUEST_ID.sub(b"", head) + data[len(head) :]
-    return Arrival(said, usable_request_id(ids[0].decode().strip()))
+    said = _IDS.sub(b"", head) + data[len(head) :]
+    return Arrival(
+        said, usable_request_id(ids.get(REQUEST_ID)), usable_traceparent(ids.get(TRACEPARENT))
+    )
 
 
 @runtime_checkable
@@ -93,7 +100,7 @@ class Repeat:
     chunks: Sequence[Chunk] = ()
     body: bytes = b""
 
-    def answer(self, request_id: str | None, address: str, now: float) -> bytes | None:
+    def answer(self, arrived: Arrival, address: str, now: float) -> bytes | None:
         """The headers and the body of the answer at `now`; None when the service has to wait.
 
         `address` is the caller's IP.
@@ -104,9 +111,9 @@ class Repeat:
         if caller.address != address:
             caller = replace(caller, address=address)
         context = RequestContext(
-            request_id or new_request_id(),
+            arrived.request_id or new_request_id(),
             None if self.timeout_s is None else now + self.timeout_s,
-            None,
+            arrived.traceparent,
             None,
             was.tenant,
             was.plan,
@@ -157,7 +164,7 @@ class Repeats:
         if repeat is None:
             return None
         self._repeats.move_to_end(arrived.said)
-        return repeat.answer(arrived.request_id, address, now)
+        return repeat.answer(arrived, address, now)
 
     def keep(self, said: bytes, repeat: Repeat) -> None:
         """Remembers what `said` says."""

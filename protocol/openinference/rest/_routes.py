@@ -21,7 +21,7 @@ from openinference.rest._endpoint import Call, Endpoint, EventStream, Handler
 from openinference.service import InferenceService, repository_index
 
 # Headers whose values differ from request to request, and one that our answer would depend on.
-_NEVER_ALIKE = frozenset({"traceparent", "tracestate", "origin"})
+_NEVER_ALIKE = frozenset({"tracestate", "origin"})
 OPENAI_PREFIXES = ("/openai/v1", "/v1")
 
 

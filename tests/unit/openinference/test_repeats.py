@@ -176,7 +176,8 @@ async def test_each_has_a_deadline_and_an_address_of_its_own(connection, service
     [
         "x-request-id: abc\r\nX-Request-ID: def",
         "origin: http://a",
-        "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "traceparent: a\r\nTraceparent: b",
+        "tracestate: a=b",
         "connection: close",
     ],
 )
@@ -255,6 +256,26 @@ async def test_an_id_of_its_own_makes_no_other_request(connection, service):
     assert "not usable" not in told
     assert len(service.calls) == 1
     assert [context.request_id for context in service.kept_contexts] == told[1:]
+
+
+async def test_a_trace_of_its_own_makes_no_other_request(connection, service):
+    def data(*lines):
+        return raw("/v2/models/m/infer", INFER, "accept: */*", *lines)
+
+    traces = [f"00-{number:032x}-b7ad6b7169203331-01" for number in (1, 2, 3)]
+    told = [
+        (await connection.ask(data(*lines)))[1].get("traceparent")
+        for lines in (
+            [f"traceparent: {traces[0]}"],
+            [f"Traceparent: {traces[1]}"],
+            ["x-request-id: a", f"traceparent: {traces[2]}"],
+            ["traceparent: not one"],
+            [],
+        )
+    ]
+    assert told == [*traces, None, None]
+    assert len(service.calls) == 1
+    assert [context.traceparent for context in service.kept_contexts] == told[1:]
 
 
 @pytest.mark.parametrize(
