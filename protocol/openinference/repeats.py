@@ -1,9 +1,9 @@
 """Requests that have come before, byte for byte: what they say need not be read again.
 
 A small request that arrives whole is looked up by its bytes, but for its X-Request-ID and its
-traceparent, of which proxies give one to each. What is remembered is what it says, no more: whether the caller may ask,
-what it costs and what the answer is, the service decides each time, and when it cannot do so at
-once the request goes the usual way.
+traceparent, of which proxies give one to each. What is remembered is what it says, no more: whether
+the caller may ask, what it costs and what the answer is, the service decides each time, and when it
+cannot do so at once the request goes the usual way.
 """
 
 import logging
