@@ -70,7 +70,7 @@ bench: .venv/.ready build/litellm/.ready ## Measure all that the transformer cos
 	$(BIN)/python perf/stages.py --json build/bench/stages.json
 	$(BIN)/python perf/streams.py --json build/bench/streams.json
 	$(BIN)/python perf/idle_streams.py --json build/bench/idle_streams.json
-	$(BIN)/python perf/targets.py build/bench
+	$(BIN)/python perf/wanted.py build/bench
 
 .PHONY: bench-codec
 bench-codec: .venv/.ready ## Measure decoding and encoding a request, beside KServe's

@@ -7,7 +7,7 @@ import hop_report
 import idle_streams
 import pytest
 import streams
-from targets import TARGETS, Target, judged
+from wanted import TARGETS, Target, judged
 
 MORE = Target("more requests", "requests", least=5)
 LESS = Target("less memory", "memory", most=400)
