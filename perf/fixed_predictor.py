@@ -116,7 +116,8 @@ def serve(
         # A model as far as the server looks; the weights id is that of the folder's files.
         (Path(folder) / "config.json").write_text(json.dumps(config))
         (Path(folder) / "model.bin").touch()
-        sys.argv[1:] = [f"--model_dir={folder}", *flags]
+        # There is no vLLM here whose imports could be put off.
+        sys.argv[1:] = [f"--model_dir={folder}", "--deferred_imports=false", *flags]
         gc.freeze()
         server.main()
 
