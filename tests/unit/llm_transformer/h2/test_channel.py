@@ -255,7 +255,7 @@ async def test_a_server_that_leaves_ends_what_it_has_begun_and_gets_nothing_new(
         channel = Channel(target, tls=False)
         call = await channel.open(HOLD, b"")
         await call.read()
-        stopping = asyncio.create_task(server.stop(10))
+        stopping = asyncio.create_task(server.stop(2 * BOUND_S))
         other = Service()
         await _until(channel, answered=False)
         port = int(target.rpartition(":")[2])
