@@ -42,16 +42,50 @@ async def until_deadline(
             bound.end()
 
 
+class _Cut:
+    """Cancels, at once, what one task awaits in a `with` block of it; one block after another.
+
+    The block swallows this cancellation and no other.
+    """
+
+    __slots__ = ("_cancelling", "_has_cancelled", "_is_waiting", "_task")
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[Any] | None = None
+        self._cancelling = 0
+        self._is_waiting = self._has_cancelled = False
+
+    def __enter__(self) -> None:
+        self._task = self._task or asyncio.current_task()
+        self._is_waiting = True
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        self._is_waiting = False
+        if not self._has_cancelled or self._task is None:
+            return False
+        self._has_cancelled = False
+        # Not if somebody else has cancelled the task too.
+        return self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError
+
+    def cut(self) -> None:
+        """Ends the block that the task is in, if it is in one."""
+        if self._is_waiting and not self._has_cancelled and self._task is not None:
+            self._has_cancelled = True
+            self._cancelling = self._task.cancelling()
+            self._task.cancel()
+
+
 class _Bound:
     """`asyncio.timeout_at` for many waits of one task, with one timer for all of them.
 
     Each wait is a `with` block, which raises DeadlineExceeded at the deadline or after it.
     """
 
+    __slots__ = ("_cut", "_is_late", "_timer")
+
     def __init__(self, deadline: float | None) -> None:
-        self._task: asyncio.Task[Any] | None = None
-        self._cancelling = 0
-        self._is_waiting = self._is_late = self._has_cancelled = False
+        self._cut = _Cut()
+        self._is_late = False
         self._timer = (
             None
             if deadline is None
@@ -67,23 +101,15 @@ class _Bound:
         if self._is_late:
             raise _exceeded()
         if self._timer is not None:
-            self._task = self._task or asyncio.current_task()
-            self._is_waiting = True
+            self._cut.__enter__()
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._is_waiting = False
-        if self._has_cancelled and self._task is not None:
-            self._has_cancelled = False
-            # Not if somebody else has cancelled the task too.
-            if self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
-                raise _exceeded() from None
+        if self._cut.__exit__(kind):
+            raise _exceeded() from None
 
     def _on_deadline(self) -> None:
         self._is_late = True
-        if self._is_waiting and self._task is not None:
-            self._has_cancelled = True
-            self._cancelling = self._task.cancelling()
-            self._task.cancel()
+        self._cut.cut()
 
 
 def _exceeded() -> DeadlineExceeded:
@@ -106,6 +132,33 @@ async def collect_until_deadline(
             bound.end()
 
 
+class Caller:
+    """Who asked for some work, and may leave before it is done."""
+
+    __slots__ = ("_cut", "_has_left")
+
+    def __init__(self) -> None:
+        self._has_left = False
+        self._cut = _Cut()
+
+    def left(self) -> None:
+        """The caller is gone; what is done for it ends, what has not begun is not done."""
+        self._has_left = True
+        self._cut.cut()
+
+    async def while_there(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs `work` to its end, or cancels it when the caller leaves."""
+        if self._has_left:
+            work.close()
+            return
+        try:
+            with self._cut:
+                await work
+        except Exception:
+            if not self._has_left:
+                raise
+
+
 async def while_connected(
     receive: Callable[[], Awaitable[Any]], work: Coroutine[Any, Any, None]
 ) -> None:
@@ -118,20 +171,16 @@ async def while_connected(
     """
     loop = asyncio.get_running_loop()
     watchers: list[asyncio.Task[None]] = []
+    caller = Caller()
 
     async def watch() -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
-        work_scope.reschedule(loop.time())
+        caller.left()
 
     timer = loop.call_later(UNWATCHED_S, lambda: watchers.append(loop.create_task(watch())))
     try:
-        # A timeout that only `watch` sets: it cancels what is awaited here, and nothing later.
-        async with asyncio.timeout(None) as work_scope:
-            await work
-    except Exception:
-        if not work_scope.expired():
-            raise
+        await caller.while_there(work)
     finally:
         timer.cancel()
         for watcher in watchers:

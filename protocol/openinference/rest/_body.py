@@ -46,6 +46,8 @@ async def read(
         raise UnsupportedEncoding(
             f"Content-Encoding {encoding!r:.40} is not supported; allowed: gzip, deflate"
         )
+    if at_hand is not None and len(at_hand) > max_bytes:
+        raise _too_large(max_bytes)
     try:
         body = await _received(receive, max_bytes) if at_hand is None else at_hand
     except TimeoutError:
@@ -53,8 +55,6 @@ async def read(
             f"the body was not whole after {BODY_S:g} seconds and a second for each "
             f"{MIN_BYTES_PER_S} bytes"
         ) from None
-    if len(body) > max_bytes:
-        raise _too_large(max_bytes)
     return body if encoding == "identity" else _decompress(body, encoding, max_bytes)
 
 

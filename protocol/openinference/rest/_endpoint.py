@@ -119,7 +119,7 @@ class Endpoint:
             if scope["method"] != "POST":
                 await answer()
             elif isinstance(out, Wire):
-                await out.while_connected(answer())
+                await out.caller.while_there(answer())
             else:
                 await while_connected(receive, answer())
 

@@ -5,12 +5,13 @@ head is at hand. Anything that stands between server and endpoint and changes an
 on another `send` than the server's, and then the answer goes the first way.
 """
 
-import asyncio
-from collections.abc import Coroutine, Iterable
-from typing import Any, Final, Protocol
+from collections.abc import Iterable
+from typing import Final, Protocol
 
 from starlette.types import Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+
+from openinference.deadlines import Caller
 
 # The key under which a scope holds a Wire.
 SCOPE: Final = "keepwarm.wire"
@@ -61,40 +62,18 @@ class Asgi:
 class Wire:
     """Onto the connection, as uvicorn's own `send` would; keeps what it keeps."""
 
-    __slots__ = ("_chunked", "_has_left", "_task", "cycle")
+    __slots__ = ("_chunked", "caller", "cycle")
 
     def __init__(self, cycle: RequestResponseCycle) -> None:
         self.cycle = cycle
+        # Tell it when the connection is gone.
+        self.caller = Caller()
         self._chunked = True
-        self._has_left = False
-        self._task: asyncio.Task[Any] | None = None
-
-    async def while_connected(self, work: Coroutine[Any, Any, None]) -> None:
-        """Runs `work` to its end, or cancels it as soon as the caller has left."""
-        if self._has_left:
-            work.close()
-            return
-        task = self._task = asyncio.current_task()
-        cancelling = 0 if task is None else task.cancelling()
-        try:
-            await work
-        except asyncio.CancelledError:
-            # Not if somebody else has cancelled the task too.
-            if not self._has_left or task is None or task.uncancel() > cancelling:
-                raise
-        finally:
-            self._task = None
 
     @property
     def is_open(self) -> bool:
         """Whether the answer is not complete."""
         return not self.cycle.response_complete
-
-    def left(self) -> None:
-        """The caller's connection is gone."""
-        self._has_left = True
-        if self._task is not None and not self.cycle.response_complete:
-            self._task.cancel()
 
     def body(self) -> bytes | None:
         """The request's body when all of it is there; it may be asked for once."""

@@ -14,6 +14,7 @@ from openinference.rest import Endpoint
 
 # Of paths that matched: model names and versions are a caller's to choose.
 _REMEMBERED: Final = 1024
+_LONGEST: Final = 256
 
 
 class Direct:
@@ -38,7 +39,8 @@ class Direct:
         if known is None:
             await self._app(scope, receive, send)
             return
-        self._known[asked] = known
+        if len(asked[1]) <= _LONGEST:
+            self._known[asked] = known
         endpoint, scope["path_params"] = known
         await endpoint(scope, receive, send)
 

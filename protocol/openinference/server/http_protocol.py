@@ -54,7 +54,8 @@ class StrictHttpProtocol(HttpToolsProtocol):
             self._idle_timer.cancel()
         super().connection_lost(exc)
         for wire in self._wires:
-            wire.left()
+            if wire.is_open:
+                wire.caller.left()
         self._wires.clear()
 
     def data_received(self, data: bytes) -> None:
