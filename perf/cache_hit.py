@@ -5,7 +5,6 @@ answers the very same bytes. Both run on one core, in turn, and the driver on an
 else happens on the machine meets both. The request is V2 JSON or an OpenAI chat.
 """
 
-import argparse
 import os
 import sys
 import time
@@ -21,7 +20,7 @@ import orjson
 import uvloop
 from closed_loop import Exchange, Window, drive, http_post
 from pinned import PinnedServer, free_port
-from report import cell, keep, ratio, table, where
+from report import cell, keep, options, ratio, table, where
 
 MODEL = "model"
 CONNECTIONS = 32
@@ -222,11 +221,7 @@ def tables(found: Mapping[str, Sequence[tuple[Sample, Sample]]]) -> str:
 
 def main() -> None:
     """The command; its exit status is 1 when an answer was wrong."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement")
-    parser.add_argument("--repetitions", type=int, default=5, help="measurements of each server")
-    parser.add_argument("--json", type=Path, help="file for every sample")
-    arguments = parser.parse_args()
+    arguments = options(__doc__, repetitions=5).parse_args()
     with ExitStack() as stack:
         found = uvloop.run(compare(Rig(stack), arguments.repetitions, arguments.seconds))
     print(f"{where()}\n\n{tables(found)}")

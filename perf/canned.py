@@ -6,6 +6,7 @@ such streams share, as an engine's batch does. The first token comes at once eit
 """
 
 import asyncio
+import gc
 import re
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -30,6 +31,16 @@ def pace_of(message: bytes) -> tuple[float, bool] | None:
     """The pause in seconds and whether it is in step; None of a prompt that asks for no stream."""
     found = _PACE.search(message)
     return None if found is None else (float(found[1]) / 1e3, found[2] is not None)
+
+
+async def serve(connection: Callable[[], asyncio.Protocol], port: int) -> None:
+    """Serves with one `connection()` each on a loopback port, until the process is ended."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(connection, "127.0.0.1", port, backlog=8192)
+    # The less this takes of the core it shares with the driver, the more is left to load with.
+    gc.freeze()
+    gc.set_threshold(50_000)
+    await server.serve_forever()
 
 
 class Paced:

@@ -9,13 +9,12 @@ shorter than a stream's first window.
 
 import argparse
 import asyncio
-import gc
 import struct
 from collections import deque
 from typing import Final, cast
 
 import uvloop
-from canned import Paced, Shared, pace_of
+from canned import Paced, Shared, pace_of, serve
 from canned_messages import Answers, varint
 
 from openinference.proto import inference_pb2 as pb
@@ -228,21 +227,11 @@ class CannedPredictor(Shared):
         return Connection(self)
 
 
-async def serve(port: int) -> None:
-    """Serves until the process is ended."""
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(CannedPredictor().connection, "127.0.0.1", port)
-    # The less this takes of the core it shares with the driver, the more is left to load with.
-    gc.freeze()
-    gc.set_threshold(50_000)
-    await server.serve_forever()
-
-
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--grpc_port", type=int, required=True)
-    uvloop.run(serve(parser.parse_args().grpc_port))
+    uvloop.run(serve(CannedPredictor().connection, parser.parse_args().grpc_port))
 
 
 if __name__ == "__main__":

@@ -7,14 +7,13 @@ and tells its bytes at the pace that the prompt asks for (`canned.py`).
 
 import argparse
 import asyncio
-import gc
 import re
 from functools import cache
 from typing import Any, Final, cast
 
 import orjson
 import uvloop
-from canned import ANSWER, Paced, Shared, pace_of, piece
+from canned import ANSWER, Paced, Shared, pace_of, piece, serve
 
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
 _MAX_TOKENS: Final = re.compile(rb'"max_(?:completion_)?tokens": ?([0-9]+)')
@@ -172,21 +171,11 @@ class CannedUpstream(Shared):
         return Connection(self)
 
 
-async def serve(port: int) -> None:
-    """Serves until the process is ended."""
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(CannedUpstream().connection, "127.0.0.1", port, backlog=8192)
-    # The less this takes of the core it shares with the driver, the more is left to load with.
-    gc.freeze()
-    gc.set_threshold(50_000)
-    await server.serve_forever()
-
-
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--http_port", type=int, required=True)
-    uvloop.run(serve(parser.parse_args().http_port))
+    uvloop.run(serve(CannedUpstream().connection, parser.parse_args().http_port))
 
 
 if __name__ == "__main__":

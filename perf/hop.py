@@ -6,13 +6,11 @@ servers take turns on one core in every repetition, so that what else happens on
 all of them. No two requests are the same: every cache misses.
 """
 
-import argparse
 import asyncio
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
-from pathlib import Path
 
 import uvloop
 from closed_loop import Exchange
@@ -30,7 +28,7 @@ from contenders import (
 )
 from exchanges import chat_exchange, infer_exchange
 from hop_report import HopSample, figures, tables
-from report import keep, where
+from report import keep, options, where
 from rig import Rig
 
 SERVERS = {
@@ -99,11 +97,8 @@ def rig_of(stack: ExitStack, names: Sequence[str]) -> Rig:
 
 def main() -> None:
     """The command; its exit status is 1 when an answer was wrong."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement")
-    parser.add_argument("--repetitions", type=int, default=3, help="measurements of each kind")
+    parser = options(__doc__, repetitions=3)
     parser.add_argument("--servers", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS))
-    parser.add_argument("--json", type=Path, help="file for every sample")
     arguments = parser.parse_args()
     with ExitStack() as stack:
         rig = rig_of(stack, arguments.servers)

@@ -6,18 +6,16 @@ memory is read before the first stream, while all are open, and after the last h
 stream is read to its end and must be whole.
 """
 
-import argparse
 import asyncio
 import resource
 import sys
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import uvloop
 from contenders import CONTENDERS, MODEL, OURS, PROXY, Contender, keepwarm
 from exchanges import pace, stream_exchange
-from report import cell, keep, table, where
+from report import cell, keep, options, table, where
 from rig import Rig
 
 STREAMS = 5000
@@ -116,10 +114,8 @@ def raise_open_files() -> None:
 
 def main() -> None:
     """The command; its exit status is 1 when a stream was not whole."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options(__doc__, repetitions=2, seconds=None)
     parser.add_argument("--streams", type=int, default=STREAMS, help="streams at a time")
-    parser.add_argument("--repetitions", type=int, default=2, help="measurements of each server")
-    parser.add_argument("--json", type=Path, help="file for every sample")
     arguments = parser.parse_args()
     raise_open_files()
     samples = []

@@ -7,7 +7,6 @@ redis-server is installed) with limits in Redis. At last the stages alone again,
 is well, frozen, and killed: how long a request takes, one after the other.
 """
 
-import argparse
 import asyncio
 import json
 import os
@@ -29,7 +28,7 @@ from closed_loop import drive
 from contenders import MODEL, Keys
 from exchanges import infer_exchange
 from pinned import PinnedServer, free_port
-from report import cell
+from report import cell, options
 
 from llm_transformer import stages
 from llm_transformer.settings import TransformerSettings
@@ -207,11 +206,7 @@ async def server_us(
 
 def main() -> None:
     """The command; its exit status is 1 when an answer was wrong."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement")
-    parser.add_argument("--repetitions", type=int, default=5, help="measurements of each kind")
-    parser.add_argument("--json", type=Path, help="file for every value")
-    arguments = parser.parse_args()
+    arguments = options(__doc__, repetitions=5).parse_args()
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         files = Keys(folder)

@@ -1,5 +1,6 @@
 """What the benchmarks tell: medians with their range, tables in Markdown, where it was measured."""
 
+import argparse
 import datetime as dt
 import json
 import math
@@ -35,6 +36,22 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A Markdown table."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join(f"| {' | '.join(str(each) for each in line)} |" for line in lines)
+
+
+def options(
+    description: str | None, *, repetitions: int, seconds: float | None = 2.0
+) -> argparse.ArgumentParser:
+    """The flags that every table's command has; no `--seconds` where a measurement has its own."""
+    parser = argparse.ArgumentParser(description=description)
+    if seconds is not None:
+        parser.add_argument(
+            "--seconds", type=float, default=seconds, help="length of one measurement"
+        )
+    parser.add_argument(
+        "--repetitions", type=int, default=repetitions, help="measurements of each kind"
+    )
+    parser.add_argument("--json", type=Path, help="file for every sample")
+    return parser
 
 
 def where() -> str:

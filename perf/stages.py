@@ -6,18 +6,16 @@ resilience (queue, breaker, retries) have no switch: they are in what is left wi
 and metrics are measured by themselves, without sockets.
 """
 
-import argparse
 import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import NamedTuple
 
 import uvloop
 from contenders import CONTENDERS, MODEL, OURS, PROXY, Contender, keepwarm
 from exchanges import infer_exchange
-from report import cell, keep, table, where
+from report import cell, keep, options, table, where
 from rig import Rig
 
 from llm_transformer.measured import measured
@@ -114,11 +112,7 @@ def tables(samples: Sequence[StageSample], metrics: Sequence[float]) -> str:
 
 def main() -> None:
     """The command; its exit status is 1 when an answer was wrong."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement")
-    parser.add_argument("--repetitions", type=int, default=5, help="measurements of each variant")
-    parser.add_argument("--json", type=Path, help="file for every sample")
-    arguments = parser.parse_args()
+    arguments = options(__doc__, repetitions=5).parse_args()
     with ExitStack() as stack:
         rig = Rig(stack, VARIANTS)
         samples = uvloop.run(measure(rig, VARIANTS, arguments.repetitions, arguments.seconds))

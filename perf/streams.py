@@ -6,12 +6,10 @@ engine does: every stream gets one at each step; "spread" gives each stream a be
 servers take turns in every repetition; no two prompts are the same.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import uvloop
@@ -19,7 +17,7 @@ from closed_loop import Exchange, Window
 from contenders import LITELLM, MODEL, OURS, PROXY
 from exchanges import chat_stream_exchange, pace, stream_exchange
 from hop import CHAT_PATHS, rig_of
-from report import cell, keep, quantile, ratio, table, where
+from report import cell, keep, options, quantile, ratio, table, where
 from rig import Rig
 
 DIRECT = "no proxy"
@@ -197,11 +195,8 @@ def tables(samples: Sequence[StreamSample]) -> str:
 
 def main() -> None:
     """The command; its exit status is 1 when a stream was wrong."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement")
-    parser.add_argument("--repetitions", type=int, default=3, help="measurements of each kind")
+    parser = options(__doc__, repetitions=3)
     parser.add_argument("--routes", nargs="+", choices=(GENERATE, CHAT), default=(GENERATE, CHAT))
-    parser.add_argument("--json", type=Path, help="file for every sample")
     arguments = parser.parse_args()
     loads = [load for load in LOADS if load.route in arguments.routes]
     wanted = {name for load in loads for name in LOADS[load]} - {DIRECT}

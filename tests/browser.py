@@ -17,7 +17,7 @@ CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 def chromium() -> Iterator[webdriver.Chrome]:
     """The browser; skips the test where it is not installed."""
     if CHROMIUM is None or DRIVER is None:
-        pytest.skip("chromium and chromedriver are not installed")
+        pytest.skip("no browser: the packages chromium and chromium-driver are not installed")
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
     for argument in (

@@ -1,8 +1,6 @@
 """A sweep of a real engine, by the benchmark's own script, is what `keepwarm engine` reads."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +9,8 @@ from typer.testing import CliRunner
 from keepwarm.cli import app
 from keepwarm.local.model_folder import demo_folder
 
-SCRIPT = Path(__file__).parents[2] / "perf" / "gpu" / "parity.py"
+from .commands import run
+
 PLACES = 4
 
 
@@ -19,19 +18,13 @@ def test_a_measured_sweep_ends_in_advice(
     tmp_path: Path, free_ports: Callable[[int], list[int]]
 ) -> None:
     sweep = tmp_path / "sweep.json"
-    done = subprocess.run(
-        [
-            *(sys.executable, SCRIPT, f"--model={demo_folder()}", f"--work={tmp_path / 'work'}"),
-            *("--servers=ours", "--eager", "--load_format=auto", f"--max_num_seqs={PLACES}"),
-            *("--connections=1,2", "--turns=1", "--seconds=10", "--shorter=16", f"--sweep={sweep}"),
-            f"--port={free_ports(1)[0]}",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
+    run(
+        *("gpu/parity.py", f"--model={demo_folder()}", f"--work={tmp_path / 'work'}"),
+        *("--servers=ours", "--eager", "--load_format=auto", f"--max_num_seqs={PLACES}"),
+        *("--connections=1,2", "--turns=1", "--seconds=10", "--shorter=16", f"--sweep={sweep}"),
+        f"--port={free_ports(1)[0]}",
+        timeout_s=400,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
     points = json.loads(sweep.read_text())["points"]
     assert [point["concurrency"] for point in points] == [1, 2]
     # Any machine keeps an hour, and none a nanosecond.

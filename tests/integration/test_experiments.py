@@ -1,31 +1,23 @@
 """A tiny run of perf/experiments: the servers are real, the engine is the simulated one."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-EXPERIMENTS = Path(__file__).parents[2] / "perf" / "experiments"
+from .commands import run
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a baseline and a sweep have written."""
     out = tmp_path_factory.mktemp("bench")
-    done = subprocess.run(
-        [
-            *(sys.executable, EXPERIMENTS, "baseline", "batch", "--engine=h200-fp8"),
-            *("--rates", "40", "--seconds=2", "--warm-up=1", "--stream-share=0.5"),
-            *("--in-flight", "6", "12", "--slo=latency_p99<=1m", f"--out={out}"),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
+    run(
+        *("experiments", "baseline", "batch", "--engine=h200-fp8"),
+        *("--rates", "40", "--seconds=2", "--warm-up=1", "--stream-share=0.5"),
+        *("--in-flight", "6", "12", "--slo=latency_p99<=1m", f"--out={out}"),
+        timeout_s=300,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
     return out
 
 

@@ -15,12 +15,13 @@ import pytest
 
 from keepwarm.traces import latency
 
-PERF = Path(__file__).parents[2] / "perf"
+from .commands import PERF, run
+
 sys.path.append(str(PERF))
 
-from open_loop import Callers  # noqa: E402
-from pinned import PinnedServer, free_port  # noqa: E402
-from simulated_predictor import answer  # noqa: E402
+from open_loop import Callers
+from pinned import PinnedServer, free_port
+from simulated_predictor import answer
 
 MODEL = "model"
 LOCUST = PERF.parent / "build" / "locust" / "bin" / "locust"
@@ -69,18 +70,12 @@ def servers(eventually) -> Iterator[Servers]:
 def load(port: int, tmp_path: Path, *flags: str) -> tuple[dict, list[dict]]:
     """The figures of a run and its requests."""
     figures, outcomes = tmp_path / "figures.json", tmp_path / "outcomes.jsonl"
-    done = subprocess.run(
-        [
-            *(sys.executable, PERF / "load.py", f"--url=http://127.0.0.1:{port}"),
-            *(f"--json={figures}", f"--outcomes={outcomes}", *flags),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
+    printed = run(
+        *("load.py", f"--url=http://127.0.0.1:{port}"),
+        *(f"--json={figures}", f"--outcomes={outcomes}", *flags),
+        timeout_s=120,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "| all |" in done.stdout
+    assert "| all |" in printed
     lines = outcomes.read_text().splitlines()
     return json.loads(figures.read_text()), [json.loads(line) for line in lines]
 
@@ -141,7 +136,10 @@ def test_thousands_of_streams_at_once_end_with_all_their_tokens(tmp_path):
     assert figures["most_in_flight"] > 500
 
 
-@pytest.mark.skipif(not LOCUST.exists(), reason="make build/locust/.ready sets Locust up")
+@pytest.mark.skipif(
+    not LOCUST.exists(),
+    reason="Locust has an environment of its own, which is not there: make build/locust/.ready",
+)
 def test_locust_sends_the_same_requests_and_tells_first_tokens(servers):
     done = subprocess.run(
         [

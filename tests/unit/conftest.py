@@ -21,6 +21,7 @@ from openinference.proto.inference_pb2_grpc import GRPCInferenceServiceStub
 from openinference.server import app as server_app
 from openinference.server.http_protocol import StrictHttpProtocol
 from openinference.service import check_model
+from tests.browser import chromium
 
 MAX_BODY_BYTES = 4096
 
@@ -111,6 +112,13 @@ def _hello(request):
             yield Chunk(index, "lo", 3, 2, FinishReason.LENGTH)
         else:
             yield Chunk(index, "Hello", 3, 2, FinishReason.LENGTH)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A Chromium without a window."""
+    with chromium() as driver:
+        yield driver
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ import pytest
 from pinned import PinnedServer, free_port
 
 LISTENS = """
-import socket, sys, time
+import signal, socket, sys, time
 listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
 end = time.process_time() + 0.2
 while time.process_time() < end:
     pass
 listener.accept()
-time.sleep(60)
+signal.pause()
 """
 
 

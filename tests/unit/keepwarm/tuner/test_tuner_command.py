@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 from keepwarm.cli import app
 from keepwarm.traces import mooncake
 from keepwarm.traces.trace import Trace
-from tests.browser import assert_stands_alone, chromium
+from tests.browser import assert_stands_alone
 
 BASE = Path(__file__).parents[4] / "manifests/base/inferenceservice.yaml"
 
@@ -153,12 +153,6 @@ def test_a_trace_without_times_needs_them_measured(trace, tmp_path):
     )
     assert result.exit_code == 2
     assert "--latency-model" in result.stderr
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as driver:
-        yield driver
 
 
 @pytest.mark.parametrize("width", [390, 1200])

@@ -7,7 +7,7 @@ import grpc
 import pytest
 from grpc import StatusCode
 
-from llm_transformer.h2 import CallError, Channel, connection, link
+from llm_transformer.h2 import CallError, Channel, connection, frames, link
 
 ECHO, STREAM, TELL, HOLD = (f"/test.Service/{name}" for name in ("Echo", "Stream", "Tell", "Hold"))
 BOUND_S = 20
@@ -127,6 +127,14 @@ async def _is_answered(channel):
 async def _until(channel, *, answered):
     while await _is_answered(channel) is not answered:  # noqa: ASYNC110 (nobody tells)
         await asyncio.sleep(0.01)
+
+
+async def _another_answers(stack, target, channel):
+    """Another server at the same address gets the channel's next call."""
+    other = Service()
+    await stack.enter_async_context(serving(other, port=int(target.rpartition(":")[2])))
+    await _until(channel, answered=True)
+    assert other.calls == 1
 
 
 @pytest.mark.parametrize("size", [0, 1, 16_379, 16_380, 70_000, 5_000_000])
@@ -256,12 +264,8 @@ async def test_a_server_that_leaves_ends_what_it_has_begun_and_gets_nothing_new(
         call = await channel.open(HOLD, b"")
         await call.read()
         stopping = asyncio.create_task(server.stop(2 * BOUND_S))
-        other = Service()
         await _until(channel, answered=False)
-        port = int(target.rpartition(":")[2])
-        await stack.enter_async_context(serving(other, port=port))
-        await _until(channel, answered=True)
-        assert other.calls == 1
+        await _another_answers(stack, target, channel)
         service.go_on.set()
         assert await call.read() == [b"ended"]
         assert await call.read() == []
@@ -280,10 +284,7 @@ async def test_a_connection_that_is_cut_fails_its_calls_and_is_made_anew(service
         with pytest.raises(CallError) as raised:
             await call.read()
         assert raised.value.code is StatusCode.UNAVAILABLE
-        other = Service()
-        await stack.enter_async_context(serving(other, port=int(target.rpartition(":")[2])))
-        await _until(channel, answered=True)
-        assert other.calls == 1
+        await _another_answers(stack, target, channel)
         await channel.close()
 
 
@@ -291,10 +292,12 @@ async def test_a_connection_that_is_cut_fails_its_calls_and_is_made_anew(service
 async def relay(service):
     """A way to the server that can fall silent without an end."""
     silent = asyncio.Event()
+    passed = bytearray()
     tasks = set()
 
     async def pass_on(reader, writer):
         while data := await reader.read(65536):
+            passed.extend(data)
             if not silent.is_set():
                 writer.write(data)
 
@@ -305,7 +308,7 @@ async def relay(service):
 
     async with serving(service) as (_, target), asyncio.timeout(BOUND_S):
         server = await asyncio.start_server(accept, "127.0.0.1", 0)
-        yield silent, f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield silent, passed, f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
         server.close()
         for task in tasks:
             task.cancel()
@@ -314,7 +317,7 @@ async def relay(service):
 async def test_a_connection_that_falls_silent_is_found(relay, monkeypatch):
     monkeypatch.setattr(connection, "SILENCE_S", 0.2)
     monkeypatch.setattr(connection, "PONG_S", 0.2)
-    silent, target = relay
+    silent, _, target = relay
     channel = Channel(target, tls=False)
     call = await channel.open(HOLD, b"")
     await call.read()
@@ -328,13 +331,18 @@ async def test_a_connection_that_falls_silent_is_found(relay, monkeypatch):
     await channel.close()
 
 
-async def test_a_long_silence_of_a_server_that_is_there_is_borne(channel, service, monkeypatch):
+async def test_a_long_silence_of_a_server_that_is_there_is_borne(relay, service, monkeypatch):
     monkeypatch.setattr(connection, "SILENCE_S", 0.05)
+    _, passed, target = relay
+    channel = Channel(target, tls=False)
     call = await channel.open(HOLD, b"")
     await call.read()
-    await asyncio.sleep(0.5)
+    answered = frames.frame(frames.PING, frames.ACK, 0, bytes(8))
+    while passed.count(answered) < 3:  # noqa: ASYNC110 (the relay only passes on)
+        await asyncio.sleep(0.01)
     service.go_on.set()
     assert await call.read() == [b"ended"]
+    await channel.close()
 
 
 async def test_a_closed_channel_fails_its_calls_and_takes_none(channel):

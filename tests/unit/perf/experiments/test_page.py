@@ -8,7 +8,7 @@ from selenium.webdriver.common.by import By
 from stacks import ALONE, Engine
 
 from keepwarm.engine.sweep import Point, Sweep
-from tests.browser import assert_stands_alone, chromium
+from tests.browser import assert_stands_alone
 
 ENGINE = Engine("h200-bf16").label
 ENVIRONMENT = {
@@ -58,12 +58,6 @@ def report(results, tmp_path):
     path = tmp_path / "report.html"
     path.write_text(page.render(results))
     return path
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as driver:
-        yield driver
 
 
 @pytest.mark.parametrize("width", [390, 1200])
