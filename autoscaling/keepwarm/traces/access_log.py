@@ -47,9 +47,10 @@ def read(
             raise rows.error(number, f"it is not JSON ({error}).") from None
         if not isinstance(row, dict):
             raise rows.error(number, "it is not a JSON object.")
-        if row.get("logger", GENERATIONS) != GENERATIONS:
+        is_ours = names is None and "logger" in row
+        if is_ours and row["logger"] != GENERATIONS:
             continue
-        came = "came" if "logger" in row else key["time"]
+        came = "came" if is_ours else key["time"]
         time = _moment(row.get(came), came, rows, number)
         status = _number(row, key["status"], rows, number, default=200)
         if (400 <= status < 500 and status != CALLER_LEFT) or row.get(

@@ -180,6 +180,12 @@ def test_another_logs_field_names_can_be_mapped() -> None:
     assert trace.service_s.tolist() == [3.0]
 
 
+def test_another_logs_logger_is_only_a_field() -> None:
+    line = json.dumps({"logger": "access", "ts": 1_790_000_000.25, "latency": 3.0})
+    trace = access_log.read([line], "proxy", names={"time": "ts", "duration_s": "latency"})
+    assert len(trace) == 1
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
