@@ -186,7 +186,9 @@ async def test_every_strange_answer_has_its_status(what):
         (0xC, StatusCode.PERMISSION_DENIED),
     ],
 )
-async def test_a_reset_has_the_status_of_its_code(error, code):
+async def test_a_reset_has_the_status_of_its_code(error, code, monkeypatch):
+    # A refused call would be sent again, of which this server takes no notice.
+    monkeypatch.setattr("llm_transformer.h2.channel.MOST_RESENT", 0)
     async with saying(BEGIN + frames.reset(1, error)) as (target, _, _):
         with pytest.raises(CallError) as raised:
             await _ask(target)
