@@ -6,7 +6,7 @@ the contents are read. Sources: OIP inference_grpc.md (raw contents
 come last), protobuf's encoding.md.
 """
 
-from struct import Struct
+import struct
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -28,28 +28,41 @@ from openinference.text_tensors import (
 # ModelInferResponse.raw_output_contents.
 _INFER_RESPONSE: Final = 2 << 3 | 2
 _RAW: Final = 6 << 3 | 2
-_UINT32: Final = Struct("<I")
-_ORDER: Final = (OUTPUT_INDEX, TEXT_OUTPUT, FINISH_REASON, NUM_INPUT_TOKENS, NUM_OUTPUT_TOKENS)
+_UINT32: Final = struct.Struct("<I")
+# The order of the outputs is the one that text_tensors.infer_request asks for.
+_ORDER: Final = [TEXT_OUTPUT, FINISH_REASON, NUM_INPUT_TOKENS, NUM_OUTPUT_TOKENS, OUTPUT_INDEX]
+# The last three as raw contents, each of them a tag, a length of four and the number.
+_NUMBERS: Final = struct.Struct("<HIHIHI")
+_NUMBER: Final = 4 << 8 | _RAW
 # Models of one predictor.
 _REMEMBERED: Final = 64
-_REASONS: Final = {b"": None} | {each.encode(): each for each in FinishReason}
+
+
+def _raw_text(text: str) -> bytes:
+    """A short BYTES element as raw contents, tag and length before it."""
+    return bytes([_RAW, _UINT32.size + len(text)]) + _UINT32.pack(len(text)) + text.encode()
+
+
+_REASONS: Final = {_raw_text(""): None} | {_raw_text(each): each for each in FinishReason}
 
 
 class StreamReader:
     """Reads the messages of one stream, in order."""
 
-    __slots__ = ("_has_begun", "_template")
+    __slots__ = ("_has_begun", "_prefix")
 
     def __init__(self) -> None:
         self._has_begun = False
-        self._template: _Template | None = None
+        self._prefix: bytes | None = None
 
     def read(self, message: bytes) -> list[Chunk]:
         """The chunks of a ModelStreamInferResponse; raises InternalError if it is none of ours."""
-        if self._template is not None:
-            chunk = _within(message, self._template)
-            if chunk is not None:
-                return [chunk]
+        if self._prefix is not None:
+            at = _infer_response(message)
+            if message.startswith(self._prefix, at):
+                chunk = _chunk(message, at + len(self._prefix))
+                if chunk is not None:
+                    return [chunk]
         try:
             response = pb.ModelStreamInferResponse.FromString(message).infer_response
         except DecodeError:
@@ -57,7 +70,7 @@ class StreamReader:
         chunks = _chunks(response)
         if not self._has_begun:
             self._has_begun = True
-            self._template = _template(response)
+            self._prefix = _prefix(response)
         return chunks
 
 
@@ -65,13 +78,13 @@ class AnswerReader:
     """Reads answers of one predictor, each of which is one message."""
 
     def __init__(self) -> None:
-        self._templates: dict[str, _Template | None] = {}
+        self._prefixes: dict[str, bytes] = {}
 
     def read(self, message: bytes, model: str) -> list[Chunk]:
         """The chunks of a ModelInferResponse of `model`; raises InternalError if it is not ours."""
-        template = self._templates.get(model)
-        if template is not None:
-            chunk = template.chunk(message, 0)
+        prefix = self._prefixes.get(model)
+        if prefix is not None and message.startswith(prefix):
+            chunk = _chunk(message, len(prefix))
             if chunk is not None:
                 return [chunk]
         try:
@@ -79,67 +92,60 @@ class AnswerReader:
         except DecodeError:
             raise _invalid() from None
         chunks = _chunks(response)
-        if model not in self._templates and (found := _template(response)) is not None:
-            if len(self._templates) >= _REMEMBERED:
-                self._templates.clear()
-            self._templates[model] = found
+        if prefix is None and (found := _prefix(response)) is not None:
+            if len(self._prefixes) >= _REMEMBERED:
+                self._prefixes.clear()
+            self._prefixes[model] = found
         return chunks
 
 
-class _Template:
-    """What messages begin with, and where in the raw contents the members of a chunk are."""
-
-    __slots__ = ("_places", "_prefix")
-
-    def __init__(self, prefix: bytes, places: tuple[int, ...]) -> None:
-        self._prefix = prefix
-        self._places = places
-
-    def chunk(self, message: bytes, at: int) -> Chunk | None:
-        """The chunk of the message that begins there; None if it has to be read whole."""
-        if not message.startswith(self._prefix, at):
-            return None
-        try:
-            at += len(self._prefix)
-            raw = []
-            while at < len(message):
-                if message[at] != _RAW:
-                    return None
-                length, at = _varint(message, at + 1)
-                raw.append(message[at : at + length])
-                at += length
-            if at != len(message) or len(raw) != len(self._places):
-                return None
-            index, text, reason, prompt, generated = [raw[place] for place in self._places]
-            return Chunk(
-                _uint32(index),
-                _element(text).decode(),
-                _uint32(prompt),
-                _uint32(generated),
-                _REASONS[_element(reason)],
-            )
-        except (IndexError, KeyError, ValueError):
-            # Read whole, it gets its error.
-            return None
-
-
-def _within(message: bytes, template: _Template) -> Chunk | None:
-    """The chunk of a stream's message."""
+def _infer_response(message: bytes) -> int:
+    """Where the only field of a stream's message begins, its infer_response; -1 if it is not so."""
     try:
-        if message[0] != _INFER_RESPONSE:
-            return None
-        length, at = _varint(message, 1)
+        if message[0] == _INFER_RESPONSE:
+            length, at = _varint(message, 1)
+            if at + length == len(message):
+                return at
     except (IndexError, ValueError):
+        pass
+    return -1
+
+
+def _chunk(message: bytes, at: int) -> Chunk | None:
+    """The chunk whose raw contents begin there and end `message`; None if it is to be read whole.
+
+    Whatever is not just so is read whole, and gets its meaning or its error there.
+    """
+    try:
+        if message[at] != _RAW:
+            return None
+        size, at = _varint(message, at + 1)
+        (length,) = _UINT32.unpack_from(message, at)
+        if length != size - _UINT32.size:
+            return None
+        text_end, numbers_at = at + size, len(message) - _NUMBERS.size
+        first, num_input, second, num_output, third, index = _NUMBERS.unpack_from(
+            message, numbers_at
+        )
+        if not first == second == third == _NUMBER:
+            return None
+        return Chunk(
+            index,
+            message[at + _UINT32.size : text_end].decode(),
+            num_input,
+            num_output,
+            _REASONS[message[text_end:numbers_at]],
+        )
+    except (IndexError, KeyError, ValueError, struct.error):
         return None
-    return template.chunk(message, at) if at + length == len(message) else None
 
 
-def _template(response: pb.ModelInferResponse) -> _Template | None:
-    """What other messages like this one begin with; None if it is not of one sequence."""
+def _prefix(response: pb.ModelInferResponse) -> bytes | None:
+    """What messages like this one have before their contents; None if it is not of one sequence."""
     names = [output.name for output in response.outputs]
     if (
         len(names) != len(response.raw_output_contents)
-        or sorted(names) != sorted(_ORDER)
+        or names != _ORDER
         or any(
             list(output.shape) != [1] or output.datatype != OUTPUTS[output.name].name
             for output in response.outputs
@@ -149,9 +155,7 @@ def _template(response: pb.ModelInferResponse) -> _Template | None:
     begun = pb.ModelInferResponse()
     begun.CopyFrom(response)
     begun.ClearField("raw_output_contents")
-    return _Template(
-        begun.SerializeToString(deterministic=True), tuple(names.index(name) for name in _ORDER)
-    )
+    return begun.SerializeToString(deterministic=True)
 
 
 def _chunks(response: pb.ModelInferResponse) -> list[Chunk]:
@@ -178,16 +182,3 @@ def _varint(message: bytes, at: int) -> tuple[int, int]:
         if byte < 128:
             return value, at + 1
     raise ValueError(message)
-
-
-def _uint32(raw: bytes) -> int:
-    if len(raw) != _UINT32.size:
-        raise ValueError(raw)
-    return int(_UINT32.unpack(raw)[0])
-
-
-def _element(raw: bytes) -> bytes:
-    """The one element of a BYTES tensor."""
-    if len(raw) < _UINT32.size or len(raw) != _UINT32.size + _UINT32.unpack_from(raw)[0]:
-        raise ValueError(raw)
-    return raw[_UINT32.size :]

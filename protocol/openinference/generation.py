@@ -8,7 +8,7 @@ prompt number * n + choice number.
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from openinference.errors import InternalError, InvalidInput, shown
 from openinference.sampling import SamplingParams
@@ -57,8 +57,7 @@ class FinishReason(StrEnum):
     STOP_SEQUENCE = "stop_sequence"
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(NamedTuple):
     """New text of one sequence.
 
     `num_input_tokens` is the length of its prompt, `num_output_tokens` what it has generated so
@@ -66,7 +65,7 @@ class Chunk:
     chunk, where the request asks for log probabilities.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # a tuple's method, which a chunk has no use for
     text: str
     num_input_tokens: int
     num_output_tokens: int
@@ -74,8 +73,7 @@ class Chunk:
     tokens: tuple[Token, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
+class Completion(NamedTuple):
     """A finished sequence."""
 
     text: str

@@ -41,11 +41,12 @@ def decode(
 
 def encode(tensor: Tensor) -> bytes:
     """A tensor's elements as raw bytes."""
-    if isinstance(tensor.data, tuple):
-        return b"".join(
-            part for element in tensor.data for part in (_LENGTH.pack(len(element)), element)
-        )
-    return tensor.data.tobytes()
+    return joined(tensor.data) if isinstance(tensor.data, tuple) else tensor.data.tobytes()
+
+
+def joined(elements: Sequence[bytes]) -> bytes:
+    """BYTES elements as raw bytes."""
+    return b"".join([_LENGTH.pack(len(element)) + element for element in elements])
 
 
 def _split(raw: bytes | memoryview, where: str) -> tuple[bytes, ...]:

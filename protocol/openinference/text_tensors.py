@@ -17,7 +17,6 @@ from openinference.errors import InternalError, InvalidInput, shown
 from openinference.generation import (
     Chunk,
     Completion,
-    Conversation,
     FinishReason,
     GenerationRequest,
     Prompt,
@@ -207,16 +206,9 @@ def infer_request(request: GenerationRequest) -> InferRequest:
 
     The prompts of one request are all texts or all conversations.
     """
-    texts = [p for p in request.prompts if isinstance(p, str)]
-    if texts:
-        tensor = bytes_tensor(TEXT_INPUT, texts)
-    else:
-        tensor = Tensor(
-            MESSAGES,
-            BYTES,
-            (len(request.prompts),),
-            tuple(orjson.dumps(p.messages) for p in request.prompts if isinstance(p, Conversation)),
-        )
+    prompts = request.prompts
+    name = TEXT_INPUT if isinstance(prompts[0], str) else MESSAGES
+    tensor = Tensor(name, BYTES, (len(prompts),), elements(prompts))
     parameters = request.sampling.set_parameters()
     if request.sampling.max_tokens is None:
         parameters["max_tokens"] = UNBOUNDED
@@ -226,6 +218,11 @@ def infer_request(request: GenerationRequest) -> InferRequest:
         parameters=parameters,
         outputs=_OUTPUTS_OF_ALL if request.sampling.logprobs is None else _LOGPROBS_TOO,
     )
+
+
+def elements(prompts: Sequence[Prompt]) -> tuple[bytes, ...]:
+    """The elements of the tensor that `prompts` become."""
+    return tuple([p.encode() if isinstance(p, str) else orjson.dumps(p.messages) for p in prompts])
 
 
 def infer_response(

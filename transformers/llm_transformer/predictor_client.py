@@ -10,13 +10,14 @@ from grpc import StatusCode
 
 from llm_transformer.h2 import Call, CallError, Channel, Headers
 from llm_transformer.resilience.wakeup import Probe
-from openinference import clock, errors, text_tensors, v2_grpc
+from openinference import clock, errors
 from openinference.chunk_messages import AnswerReader, StreamReader
 from openinference.context import QUEUE_TIME, REQUEST_ID, WEIGHTS, RequestContext
 from openinference.errors import Reason, ServingError, Unavailable
 from openinference.generation import Chunk, GenerationRequest
 from openinference.grpc_servicer import PHASE, REASON, RETRY_AFTER, STRICT_STREAM_ERRORS
 from openinference.proto import inference_pb2 as pb
+from openinference.request_messages import RequestWriter
 
 _SERVICE: Final = "/inference.GRPCInferenceService"
 MODEL_READY: Final = f"{_SERVICE}/ModelReady"
@@ -54,6 +55,7 @@ class PredictorClient:
         self._channel = Channel(target, tls=tls)
         self._stall_s = stall_s
         self._names = names or {}
+        self._requests = RequestWriter()
         self._answers = AnswerReader()
 
     async def close(self) -> None:
@@ -89,8 +91,8 @@ class PredictorClient:
         them. Raises the ServingError that the predictor answered with, Unavailable when it is out
         of reach or falls silent, DeadlineExceeded at the deadline of `context`.
         """
-        message = v2_grpc.encode_request(text_tensors.infer_request(request))
-        message.model_name = self._names.get(request.model, request.model)
+        model = self._names.get(request.model, request.model)
+        message = self._requests.write(request, model)
         timeout_s = context.remaining_s(clock.now())
         metadata = context.forwarded()
         answering = False
@@ -101,18 +103,18 @@ class PredictorClient:
             if not request.stream:
                 answer, trailing = await self._channel.unary(
                     MODEL_INFER,
-                    message.SerializeToString(),
+                    message,
                     timeout_s=timeout_s,
                     metadata=metadata.items(),
                 )
                 _note_trailing(context, trailing)
-                for chunk in self._answers.read(answer, message.model_name):
+                for chunk in self._answers.read(answer, model):
                     yield chunk
                 return
             metadata[STRICT_STREAM_ERRORS] = "true"
             call = await self._channel.open(
                 MODEL_STREAM_INFER,
-                message.SerializeToString(),
+                message,
                 timeout_s=timeout_s,
                 metadata=metadata.items(),
             )

@@ -1,5 +1,7 @@
 """Chunks out of stream messages: the short way says what the long way says."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,11 +21,12 @@ CHUNKS = st.builds(
     st.integers(0, 2**32 - 1),
     st.integers(0, 2**32 - 1),
     st.none() | st.sampled_from(FinishReason),
+    st.just(()),
 )
 
 
-def _message(chunk, *, final=False, raw=True):
-    response = text_tensors.chunk_response(REQUEST, None, chunk, final=final)
+def _message(chunk, *, final=False, raw=True, request=REQUEST):
+    response = text_tensors.chunk_response(request, None, chunk, final=final)
     encoded = v2_grpc.encode_response(response, raw=raw)
     return pb.ModelStreamInferResponse(infer_response=encoded).SerializeToString()
 
@@ -41,11 +44,22 @@ def test_every_message_says_what_it_says_read_whole(said):
         assert reader.read(message) == _whole(message) == [chunk]
 
 
-def test_what_has_begun_alike_is_not_decoded_again(monkeypatch):
+@pytest.mark.parametrize("length", [0, 1, 123, 124, 200, 16379, 16380, 2**21])
+def test_what_has_begun_alike_is_not_decoded_again(length, monkeypatch):
     reader = StreamReader()
     reader.read(_message(Chunk(0, "a", 3, 1)))
     monkeypatch.setattr(v2_grpc, "decode_response", None)
-    assert reader.read(_message(Chunk(0, "b" * 200, 3, 2))) == [Chunk(0, "b" * 200, 3, 2)]
+    for reason in (None, *FinishReason):
+        chunk = Chunk(0, "b" * length, 3, 2, reason)
+        assert reader.read(_message(chunk)) == [chunk]
+
+
+@given(st.permutations(REQUEST.outputs), st.lists(CHUNKS, min_size=2, max_size=2))
+def test_outputs_may_come_in_any_order(outputs, said):
+    reader = StreamReader()
+    for chunk in said:
+        message = _message(chunk, request=replace(REQUEST, outputs=outputs))
+        assert reader.read(message) == [chunk]
 
 
 @given(st.data())
