@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Final
 
-from openinference import sampling, tokens
+from openinference import sampling, sse, tokens
 from openinference.errors import InvalidInput, shown
 from openinference.generation import Chunk, Completion, GenerationRequest
 from openinference.text_tensors import DEFAULT_MAX_TOKENS, TIMEOUT
@@ -54,6 +54,9 @@ class GenerateCall:
         self.parameters = parameters
         self._id = request_id
         self._details = details
+        self._text_event = (
+            sse.TextEvent(self._body(""), "text_output") if stream and not details else None
+        )
 
     def answer(self, completion: Completion) -> dict[str, Any]:
         """The body of a `/generate` answer."""
@@ -89,6 +92,12 @@ class GenerateCall:
         if chunk.finish_reason is not None:
             event[DETAILS]["finish_reason"] = chunk.finish_reason
         yield event
+
+    def encoded_events(self, chunk: Chunk) -> bytes:
+        """`events` as they are sent."""
+        if self._text_event is not None and chunk.finish_reason is None:
+            return self._text_event.with_text(chunk.text)
+        return sse.events(self.events(chunk))
 
     def _detailed(
         self, text: str, chunk: Chunk, token: tokens.Token | None, generated: int

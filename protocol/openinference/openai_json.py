@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any, Final
 
-from openinference import openai_logprobs, sampling, structured
+from openinference import openai_logprobs, sampling, sse, structured
 from openinference.errors import InvalidInput, ServingError, shown
 from openinference.generation import (
     Chunk,
@@ -96,6 +96,8 @@ class OpenAICall:
         self._started: set[int] = set()
         # How much of each choice's text has been told, for the offsets of /completions' tokens.
         self._told: dict[int, int] = {}
+        # What events of each choice are that only tell a text.
+        self._text_events: dict[int, sse.TextEvent] = {}
 
     def answer(self, completions: Sequence[Completion]) -> dict[str, Any]:
         """The body of a whole answer."""
@@ -148,11 +150,30 @@ class OpenAICall:
         if chunk.finish_reason is not None:
             yield self._event(chunk.index, {"delta": {}}, finish_reason=chunk.finish_reason)
 
+    def encoded_events(self, chunk: Chunk) -> bytes:
+        """`events` as they are sent."""
+        text_event = self._text_events.get(chunk.index)
+        if (
+            text_event is not None
+            and chunk.text
+            and not chunk.tokens
+            and chunk.finish_reason is None
+        ):
+            return text_event.with_text(chunk.text)
+        if text_event is None:
+            self._text_events[chunk.index] = self._text_event(chunk.index)
+        return sse.events(self.events(chunk))
+
     def usage_event(self, usage: Usage) -> dict[str, Any] | None:
         """The event before [DONE] that a caller gets who asked for `include_usage`."""
         if not self._include_usage:
             return None
         return {**self._envelope, "choices": [], "usage": _usage(usage)}
+
+    def _text_event(self, index: int) -> sse.TextEvent:
+        if self._endpoint is Endpoint.COMPLETIONS:
+            return sse.TextEvent(self._event(index, {"text": ""}), "text")
+        return sse.TextEvent(self._event(index, {"delta": {"content": ""}}), "content")
 
     def _event(
         self,

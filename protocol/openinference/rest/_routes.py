@@ -1,7 +1,7 @@
 """The routes: paths of OIP inference_rest.md, generate_rest.yaml and OpenAI's API reference."""
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
 import orjson
@@ -184,7 +184,7 @@ class _Edge:
         model, version = _model_of(call)
         generate = GenerateCall(model, v2_json.load_object(call.body), stream=True)
         chunks = self._chunks(generate.request, version, call, generate.parameters)
-        return _event_stream(chunks, generate.events)
+        return _event_stream(chunks, generate.encoded_events)
 
     async def openai_models(self, call: Call) -> Answer:
         return json_answer(openai_json.models(self._service.models, self._created))
@@ -217,9 +217,9 @@ class _Edge:
         chunks = self._chunks(openai.request, None, call, {})
         usage = Usage(openai.request.sampling.n)
 
-        def events(chunk: Chunk) -> Iterable[dict[str, Any]]:
+        def events(chunk: Chunk) -> bytes:
             usage.add(chunk)
-            return openai.events(chunk)
+            return openai.encoded_events(chunk)
 
         def end() -> bytes:
             event = openai.usage_event(usage)
@@ -280,7 +280,7 @@ def _model_of(call: Call) -> tuple[str, str | None]:
 
 def _event_stream(
     chunks: AsyncGenerator[Chunk, None],
-    events: Callable[[Chunk], Iterable[dict[str, Any]]],
+    events: Callable[[Chunk], bytes],
     end: Callable[[], bytes] = bytes,
 ) -> EventStream:
     """The events that `chunks` become."""
@@ -289,7 +289,7 @@ def _event_stream(
         empty = True
         async for chunk in chunks:
             empty = False
-            part = b"".join(sse.event(event) for event in events(chunk))
+            part = events(chunk)
             if part:
                 yield part
         if empty:

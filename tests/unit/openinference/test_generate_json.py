@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from openinference import sse
 from openinference.errors import InvalidInput
 from openinference.generate_json import GenerateCall
 from openinference.generation import Chunk, Completion, FinishReason, GenerationRequest
@@ -117,3 +118,29 @@ def test_an_event_with_details_tells_of_one_token():
             {**counts, "num_output_tokens": 3, "token": TOLD[1], "finish_reason": "length"},
         ),
     ]
+
+
+TEXTS = st.text() | st.sampled_from(["text_output", '"text_output":""', '\\"text_output\\":""'])
+
+
+@given(
+    st.lists(
+        st.builds(
+            Chunk,
+            st.just(0),
+            TEXTS,
+            st.just(3),
+            st.integers(1, 9),
+            st.none() | st.sampled_from(FinishReason),
+            st.sampled_from([(), (Token(7, "é", -0.5),)]),
+        )
+    ),
+    TEXTS,
+    st.none() | TEXTS,
+    st.booleans(),
+)
+def test_events_are_sent_as_their_json(chunks, model, request_id, details):
+    body = {"text_input": "Hi", "id": request_id, "parameters": {"details": details}}
+    call = GenerateCall(model, body, stream=True)
+    for chunk in chunks:
+        assert call.encoded_events(chunk) == b"".join(map(sse.event, call.events(chunk)))

@@ -1,10 +1,11 @@
 import contextlib
+import copy
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openinference import openai_json
+from openinference import openai_json, sse
 from openinference.errors import InvalidInput
 from openinference.generation import Chunk, Completion, Conversation, FinishReason, Usage
 from openinference.openai_json import Endpoint, OpenAICall
@@ -276,6 +277,31 @@ def test_a_completion_stream_is_one_event_a_chunk():
         ("Hel", None),
         ("lo", "stop"),
     ]
+
+
+CHUNKS = st.builds(
+    Chunk,
+    st.integers(0, 2),
+    st.text() | st.sampled_from(['"content":""', '"text":""', '\\"text\\":\\"\\"']),
+    st.just(3),
+    st.integers(1, 9),
+    st.none() | st.sampled_from(FinishReason),
+    st.sampled_from([(), (Token(7, "é", -0.5),)]),
+)
+
+
+@pytest.mark.parametrize("endpoint", [_chat, _completions])
+@given(
+    st.lists(CHUNKS, max_size=8),
+    st.text(min_size=1) | st.sampled_from(["content", "text", '"text":""', '"content":""']),
+    st.booleans(),
+)
+def test_events_are_sent_as_their_json(endpoint, chunks, model, include_usage):
+    options = {"include_usage": include_usage}
+    call = endpoint(model=model, stream=True, stream_options=options)
+    plain = copy.deepcopy(call)
+    for chunk in chunks:
+        assert call.encoded_events(chunk) == b"".join(map(sse.event, plain.events(chunk)))
 
 
 @BOTH
