@@ -4,8 +4,7 @@
 is available now (`r`) and after how many seconds all of it is again (`t`).
 """
 
-import math
-from functools import lru_cache
+from math import ceil, floor
 from typing import Final
 
 from llm_transformer.limits.rules import Limit, Limits, Rate, Standing
@@ -14,7 +13,6 @@ POLICY: Final = "ratelimit-policy"
 STATE: Final = "ratelimit"
 
 
-@lru_cache(maxsize=1024)
 def policy(limits: Limits) -> str:
     """The policies, as a structured field (RFC 9651): a list of strings with parameters."""
     items = []
@@ -24,20 +22,29 @@ def policy(limits: Limits) -> str:
         (Limit.TOKENS, limits.tokens, ';qu="tokens"'),
     ):
         if rate is not None:
-            items.append(f'"{limit}";q={_quota(rate)}{unit};w={math.ceil(rate.per_s)}')
+            items.append(f'"{limit}";q={_quota(rate)}{unit};w={ceil(rate.per_s)}')
     if limits.concurrent is not None:
         items.append(f'"{Limit.CONCURRENT}";q={limits.concurrent};qu="concurrent-requests"')
     return ", ".join(items)
 
 
-def state(standing: Standing) -> str:
-    """What is left of each policy."""
-    return ", ".join(
-        f'"{limit}";r={left.available}'
-        + ("" if left.full_ms is None else f";t={math.ceil(left.full_ms / 1000)}")
-        for limit, left in standing.items()
-    )
+def state(limits: Limits, standing: Standing) -> str:
+    """What is left of each policy.
+
+    The names are those of Limit, written out: to format a StrEnum takes longer than all the rest.
+    """
+    requests, requests_ms, address, address_ms, concurrent, tokens, tokens_ms = standing
+    items = []
+    if limits.requests is not None:
+        items.append(f'"requests";r={requests};t={ceil(requests_ms / 1000)}')
+    if limits.address is not None:
+        items.append(f'"address";r={address};t={ceil(address_ms / 1000)}')
+    if limits.concurrent is not None:
+        items.append(f'"concurrent";r={concurrent}')
+    if limits.tokens is not None:
+        items.append(f'"tokens";r={tokens};t={ceil(tokens_ms / 1000)}')
+    return ", ".join(items)
 
 
 def _quota(rate: Rate) -> int:
-    return max(1, math.floor(rate.limit))
+    return max(1, floor(rate.limit))

@@ -8,8 +8,7 @@ import os
 import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from llm_transformer.limits import rules
 from llm_transformer.limits.rules import Account, Limits, Rate, Verdict
@@ -18,8 +17,7 @@ from llm_transformer.limits.rules import Account, Limits, Rate, Verdict
 MOST_ADDRESSES: Final = 100_000
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """A reservation: for whom, held against what, how many tokens, for at most how long."""
 
     tenant: str
@@ -31,11 +29,10 @@ class Ask:
 
     def within(self, share: float) -> "Ask":
         """The same held against one replica's share of the limits."""
-        return self if share >= 1 else replace(self, limits=self.limits.shared(share))
+        return self if share >= 1 else self._replace(limits=self.limits.shared(share))
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(NamedTuple):
     """What a reservation holds until it is settled."""
 
     id: str
@@ -81,28 +78,26 @@ class LocalMeter:
         self._addresses: OrderedDict[tuple[str, str], float] = OrderedDict()
 
     async def reserve(self, ask: Ask) -> tuple[Verdict, Lease | None]:
-        now = self._now_ms()
-        account = self._accounts[ask.tenant, ask.key]
-        limits, at = ask.limits, (ask.tenant, ask.address)
-        lease_id = self._ids.next()
-        tat = self._addresses.get(at, 0.0) if limits.address is not None else 0.0
+        tenant, key, address, limits, tokens, lease_s = ask
+        lease, at, tat = self._ids.next(), (tenant, address), 0.0
+        if limits.address is not None:
+            tat = self._addresses.pop(at, 0.0)
         verdict, tat = rules.reserve(
-            account,
+            self._accounts[tenant, key],
             tat,
             limits,
-            lease=lease_id,
-            tokens=ask.tokens,
-            lease_ms=ask.lease_s * 1000,
-            now=now,
+            lease=lease,
+            tokens=tokens,
+            lease_ms=lease_s * 1000,
+            now=self._now_ms(),
         )
         if limits.address is not None:
             self._addresses[at] = tat
-            self._addresses.move_to_end(at)
             if len(self._addresses) > MOST_ADDRESSES:
                 self._addresses.popitem(last=False)
         if verdict.refused is not None or not limits.leases:
             return verdict, None
-        return verdict, Lease(lease_id, ask.tenant, ask.key, ask.tokens, limits.tokens)
+        return verdict, Lease(lease, tenant, key, tokens, limits.tokens)
 
     def settle(self, lease: Lease, tokens: int) -> None:
         account = self._accounts[lease.tenant, lease.key]

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from llm_transformer import yaml_file
 from llm_transformer.limits import rules
+from llm_transformer.limits.tokens import lesser
 from llm_transformer.yaml_file import Strict, UnusableFileError
 
 ROUTES: Final = (
@@ -85,12 +86,7 @@ class Plan(Strict):
 
     def longest_answer(self, route: str) -> int | None:
         """The longest answer on `route` in tokens; None is no bound."""
-        bounds = [
-            bound
-            for bound in (self.max_tokens, self.max_tokens_by_route.get(route))
-            if bound is not None
-        ]
-        return min(bounds, default=None)
+        return lesser(self.max_tokens, self.max_tokens_by_route.get(route))
 
 
 class Plans(Strict):

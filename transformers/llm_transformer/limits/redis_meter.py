@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from llm_transformer.limits import metrics
 from llm_transformer.limits.meter import Ask, Lease, LeaseIds
-from llm_transformer.limits.rules import Left, Limit, Limits, Rate, Standing, Verdict
+from llm_transformer.limits.rules import Limit, Limits, Rate, Standing, Verdict
 from llm_transformer.store import Script, Store, StoreSkippedError, StoreUnavailableError
 
 REDIS_CLOCK: Final = (
@@ -54,7 +54,7 @@ class RedisMeter:
                 self._owe(lease, 0)
             raise
         self._pay()
-        verdict = _verdict(limits, answer)
+        verdict = _verdict(answer)
         return verdict, lease if verdict.refused is None and limits.leases else None
 
     def settle(self, lease: Lease, tokens: int) -> None:
@@ -127,15 +127,6 @@ def _rate(rate: Rate | None) -> tuple[float, float]:
     return (-1.0, -1.0) if rate is None else (rate.period_ms, rate.burst)
 
 
-def _verdict(limits: Limits, answer: list[int]) -> Verdict:
-    which, wait, requests, requests_ms, address, address_ms, concurrent, tokens, tokens_ms = answer
-    standing: Standing = {}
-    if limits.requests is not None:
-        standing[Limit.REQUESTS] = Left(requests, requests_ms)
-    if limits.address is not None:
-        standing[Limit.ADDRESS] = Left(address, address_ms)
-    if limits.concurrent is not None:
-        standing[Limit.CONCURRENT] = Left(concurrent, None)
-    if limits.tokens is not None:
-        standing[Limit.TOKENS] = Left(tokens, tokens_ms)
-    return Verdict(_ORDER[which], float(wait), standing)
+def _verdict(answer: list[int]) -> Verdict:
+    which, wait_ms, *standing = answer
+    return Verdict(_ORDER[which], float(wait_ms), Standing(*standing))

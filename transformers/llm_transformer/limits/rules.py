@@ -9,7 +9,7 @@ gone. All times are in milliseconds on one clock; `reserve.lua` and `settle.lua`
 import math
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 # Wait for something else to end, whose end nobody knows.
 UNKNOWN_MS: Final = 1000.0
@@ -28,16 +28,22 @@ class Limit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """`limit` in `per_s` seconds, `burst` at once."""
+    """`limit` in `per_s` seconds, `burst` (at least 1) at once.
+
+    `period_ms` is between two at the sustained rate, `ahead_ms` how far ahead of the clock the
+    arrival before one more may be.
+    """
 
     limit: float
     per_s: float
     burst: float
+    period_ms: float = field(init=False, repr=False, compare=False)
+    ahead_ms: float = field(init=False, repr=False, compare=False)
 
-    @property
-    def period_ms(self) -> float:
-        """Between two at the sustained rate."""
-        return self.per_s * 1000 / self.limit
+    def __post_init__(self) -> None:
+        period_ms = self.per_s * 1000 / self.limit
+        object.__setattr__(self, "period_ms", period_ms)
+        object.__setattr__(self, "ahead_ms", (self.burst - 1) * period_ms)
 
     def shared(self, share: float, *, keep_burst: bool) -> "Rate":
         """One replica's part of it; `keep_burst` where a single request may need all of it."""
@@ -47,17 +53,20 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one request is held against; None is no limit."""
+    """What one request is held against; None is no limit.
+
+    `leases` is whether a request holds something that it gives back.
+    """
 
     requests: Rate | None = None
     address: Rate | None = None
     concurrent: int | None = None
     tokens: Rate | None = None
+    leases: bool = field(init=False, repr=False, compare=False)
 
-    @property
-    def leases(self) -> bool:
-        """Whether a request holds something that it gives back."""
-        return self.concurrent is not None or self.tokens is not None
+    def __post_init__(self) -> None:
+        leases = self.concurrent is not None or self.tokens is not None
+        object.__setattr__(self, "leases", leases)
 
     def shared(self, share: float) -> "Limits":
         """One replica's part of these limits."""
@@ -71,15 +80,19 @@ class Limits:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
-    """What a limit leaves now, and the milliseconds until all of it is there again (if known)."""
+class Standing(NamedTuple):
+    """What each limit leaves now, and the milliseconds until all of it is there again.
 
-    available: int
-    full_ms: float | None
+    Without such a limit, what stands there means nothing.
+    """
 
-
-Standing = dict[Limit, Left]
+    requests: int = 0
+    requests_full_ms: float = 0.0
+    address: int = 0
+    address_full_ms: float = 0.0
+    concurrent: int = 0
+    tokens: int = 0
+    tokens_full_ms: float = 0.0
 
 
 @dataclass(slots=True)
@@ -95,8 +108,7 @@ class Account:
     first_end: float = math.inf
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What a reservation came to: nothing refused, or the limit that is longest in the way."""
 
     refused: Limit | None
@@ -119,30 +131,20 @@ def reserve(
     pre: tokens >= 1. A refused request changes nothing. The lease is returned by `settle`, or by
     itself after `lease_ms`.
     """
-    _expire(account, now)
-    waits: dict[Limit, float] = {}
-    if (rate := limits.requests) is not None:
-        waits[Limit.REQUESTS] = _gcra_wait(account.requests_tat, rate, now)
-    if (rate := limits.address) is not None:
-        waits[Limit.ADDRESS] = _gcra_wait(address_tat, rate, now)
-    if limits.concurrent is not None and len(account.leases) >= limits.concurrent:
-        waits[Limit.CONCURRENT] = UNKNOWN_MS
-    if (rate := limits.tokens) is not None:
-        waits[Limit.TOKENS] = _bucket_wait(account, rate, tokens, now)
-    worst = max(waits, key=lambda limit: waits[limit], default=None)
-    if worst is not None and waits[worst] > 0:
-        return Verdict(
-            worst, waits[worst], _standing(account, address_tat, limits, now)
-        ), address_tat
-    if limits.requests is not None:
-        account.requests_tat = max(account.requests_tat, now) + limits.requests.period_ms
-    if limits.address is not None:
-        address_tat = max(address_tat, now) + limits.address.period_ms
-    if limits.leases:
-        account.leases[lease] = (now + lease_ms, tokens)
-        account.first_end = min(account.first_end, now + lease_ms)
-        account.held += tokens
-    return Verdict(None, 0.0, _standing(account, address_tat, limits, now)), address_tat
+    if now >= account.first_end:
+        _expire(account, now)
+    refused, retry_ms = _longest_wait(account, address_tat, limits, tokens, now)
+    if refused is None:
+        if (rate := limits.requests) is not None:
+            account.requests_tat = max(account.requests_tat, now) + rate.period_ms
+        if (rate := limits.address) is not None:
+            address_tat = max(address_tat, now) + rate.period_ms
+        if limits.leases:
+            end = now + lease_ms
+            account.leases[lease] = (end, tokens)
+            account.first_end = min(account.first_end, end)
+            account.held += tokens
+    return Verdict(refused, retry_ms, _standing(account, address_tat, limits, now)), address_tat
 
 
 def settle(account: Account, rate: Rate | None, lease: str, tokens: int, now: float) -> bool:
@@ -150,7 +152,8 @@ def settle(account: Account, rate: Rate | None, lease: str, tokens: int, now: fl
 
     More than was reserved is charged in full and paid off before anything else passes.
     """
-    _expire(account, now)
+    if now >= account.first_end:
+        _expire(account, now)
     held = account.leases.pop(lease, None)
     if held is None:
         return False
@@ -161,8 +164,6 @@ def settle(account: Account, rate: Rate | None, lease: str, tokens: int, now: fl
 
 
 def _expire(account: Account, now: float) -> None:
-    if now < account.first_end:
-        return
     for lease, (end, tokens) in list(account.leases.items()):
         if end <= now:
             del account.leases[lease]
@@ -170,11 +171,28 @@ def _expire(account: Account, now: float) -> None:
     account.first_end = min((end for end, _ in account.leases.values()), default=math.inf)
 
 
-def _gcra_wait(tat: float, rate: Rate, now: float) -> float:
-    """Milliseconds until one more may pass; 0 is now."""
-    ahead = max(0.0, tat - now)
-    wait = ahead - (rate.burst - 1) * rate.period_ms
-    return wait if wait > _SLACK else 0.0
+def _longest_wait(
+    account: Account, address_tat: float, limits: Limits, tokens: int, now: float
+) -> tuple[Limit | None, float]:
+    """The limit that is longest in the way, and for how many milliseconds; None, 0 if none is."""
+    refused: Limit | None = None
+    longest = 0.0
+    if (rate := limits.requests) is not None:
+        wait = account.requests_tat - now - rate.ahead_ms
+        if wait > _SLACK:
+            refused, longest = Limit.REQUESTS, wait
+    if (rate := limits.address) is not None:
+        wait = address_tat - now - rate.ahead_ms
+        if wait > _SLACK and wait > longest:
+            refused, longest = Limit.ADDRESS, wait
+    most = limits.concurrent
+    if most is not None and len(account.leases) >= most and longest < UNKNOWN_MS:
+        refused, longest = Limit.CONCURRENT, UNKNOWN_MS
+    if (rate := limits.tokens) is not None:
+        wait = _bucket_wait(account, rate, tokens, now)
+        if wait > longest:
+            refused, longest = Limit.TOKENS, wait
+    return refused, longest
 
 
 def _bucket_wait(account: Account, rate: Rate, tokens: int, now: float) -> float:
@@ -187,21 +205,18 @@ def _bucket_wait(account: Account, rate: Rate, tokens: int, now: float) -> float
 
 
 def _standing(account: Account, address_tat: float, limits: Limits, now: float) -> Standing:
-    standing: Standing = {}
+    requests = address = concurrent = tokens = 0
+    requests_ms = address_ms = tokens_ms = 0.0
     if (rate := limits.requests) is not None:
-        standing[Limit.REQUESTS] = _gcra_left(account.requests_tat, rate, now)
+        requests_ms = max(0.0, account.requests_tat - now)
+        requests = max(0, int(rate.burst - requests_ms / rate.period_ms + _SLACK))
     if (rate := limits.address) is not None:
-        standing[Limit.ADDRESS] = _gcra_left(address_tat, rate, now)
-    if limits.concurrent is not None:
-        left = max(0, limits.concurrent - len(account.leases))
-        standing[Limit.CONCURRENT] = Left(left, None)
+        address_ms = max(0.0, address_tat - now)
+        address = max(0, int(rate.burst - address_ms / rate.period_ms + _SLACK))
+    if (most := limits.concurrent) is not None:
+        concurrent = max(0, most - len(account.leases))
     if (rate := limits.tokens) is not None:
-        full_ms = max(0.0, account.tokens_tat - now)
-        available = rate.burst - account.held - full_ms / rate.period_ms
-        standing[Limit.TOKENS] = Left(max(0, int(available + _SLACK)), full_ms)
-    return standing
-
-
-def _gcra_left(tat: float, rate: Rate, now: float) -> Left:
-    ahead = max(0.0, tat - now)
-    return Left(max(0, int(rate.burst - ahead / rate.period_ms + _SLACK)), ahead)
+        tokens_ms = max(0.0, account.tokens_tat - now)
+        available = rate.burst - account.held - tokens_ms / rate.period_ms
+        tokens = max(0, int(available + _SLACK))
+    return Standing(requests, requests_ms, address, address_ms, concurrent, tokens, tokens_ms)

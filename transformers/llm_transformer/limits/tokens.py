@@ -27,7 +27,10 @@ def prompt_bound(prompts: Iterable[Prompt], *, template_tokens: int) -> int:
     `template_tokens` is what the chat template adds to a conversation beside its messages: a
     default system prompt, a date, the answer's beginning.
     """
-    return sum(_bound(prompt, template_tokens) for prompt in prompts)
+    bound = 0
+    for prompt in prompts:
+        bound += _bound(prompt, template_tokens)
+    return bound
 
 
 def fitted(
@@ -45,8 +48,8 @@ def fitted(
     `prompt_tokens` is the prompts' bound, `budget` the most that prompts and answers may take
     together; None is no bound. Raises PayloadTooLarge when no answer fits.
     """
-    asked = request.sampling.max_tokens
-    bounds = [bound for bound in (asked, longest) if bound is not None]
+    sampling = request.sampling
+    most = lesser(sampling.max_tokens, longest)
     if budget is not None:
         room = (budget - prompt_tokens) // request.sequences
         if room < 1:
@@ -54,14 +57,12 @@ def fitted(
                 f"the request may take more than the {budget} tokens that your plan allows at once:"
                 f" its prompts count as up to {prompt_tokens}, a token for each byte of text"
             )
-        bounds.append(room)
-    most = min(bounds, default=None)
-    sampling = request.sampling
+        most = lesser(most, room)
     if longest_prompt is not None and prompt_tokens > longest_prompt:
-        longest_prompt = min(longest_prompt, sampling.max_prompt_tokens or longest_prompt)
+        longest_prompt = lesser(longest_prompt, sampling.max_prompt_tokens)
     else:
         longest_prompt = sampling.max_prompt_tokens
-    if most == asked and longest_prompt == sampling.max_prompt_tokens:
+    if most == sampling.max_tokens and longest_prompt == sampling.max_prompt_tokens:
         return request
     least = sampling.min_tokens if most is None else min(sampling.min_tokens, most)
     return replace(
@@ -70,6 +71,13 @@ def fitted(
             sampling, max_tokens=most, min_tokens=least, max_prompt_tokens=longest_prompt
         ),
     )
+
+
+def lesser(bound: int | None, other: int | None) -> int | None:
+    """What holds where both bounds do; None is no bound."""
+    if bound is None:
+        return other
+    return bound if other is None else min(bound, other)
 
 
 def answer_bound(request: GenerationRequest) -> int:

@@ -5,49 +5,52 @@ reserved: a caller who leaves before the end gets nothing for free. What failed 
 the caller's costs what it brought.
 """
 
+from collections.abc import Mapping
+
 from openinference.context import Cached, Reply
 from openinference.errors import DeadlineExceeded, ServingError
 from openinference.generation import Chunk, GenerationRequest
 
 
-class Used:
-    """Counts one request's chunks as they pass."""
+def charge(
+    request: GenerationRequest,
+    prompt_bound: int,
+    last: Mapping[int, Chunk],
+    reply: Reply,
+    error: BaseException | None,
+) -> int:
+    """Tokens to charge for; `last` are the last chunks seen, by index.
 
-    def __init__(self, request: GenerationRequest, prompt_bound: int) -> None:
-        self._request = request
-        self._prompt_bound = prompt_bound
-        self._prompts: dict[int, int] = {}
-        self._answers: dict[int, int] = {}
-        self._ended: set[int] = set()
+    `error` is what ended the request before its end, `prompt_bound` its prompts' bound in tokens.
+    """
+    if reply.cached is Cached.HIT or reply.cached is Cached.COALESCED:
+        return 0
+    n = request.sampling.n
+    prompts: dict[int, int] = {}
+    answers = 0
+    for index, chunk in last.items():
+        prompts[index // n] = chunk.num_input_tokens
+        answers += chunk.num_output_tokens
+    seen = sum(prompts.values())
+    if error is None or not reply.sent or _is_fault(error):
+        return seen + answers
+    # With what the engine may have worked out unseen.
+    if len(prompts) < len(request.prompts):
+        seen = prompt_bound
+    return seen + (answers if request.stream else _most(request, last))
 
-    def add(self, chunk: Chunk) -> None:
-        """A chunk has passed."""
-        self._answers[chunk.index] = chunk.num_output_tokens
-        if chunk.finish_reason is not None:
-            self._ended.add(chunk.index)
-        prompt = chunk.index // self._request.sampling.n
-        if prompt not in self._prompts:
-            self._prompts[prompt] = chunk.num_input_tokens
 
-    def tokens(self, reply: Reply, error: BaseException | None) -> int:
-        """What to charge for; `error` is what ended the request before its end."""
-        if reply.cached in (Cached.HIT, Cached.COALESCED):
-            return 0
-        seen = sum(self._prompts.values()) + sum(self._answers.values())
-        if error is None or not reply.sent:
-            return seen
-        if isinstance(error, ServingError) and not isinstance(error, DeadlineExceeded):
-            return seen
-        return self._most()
+def _is_fault(error: BaseException) -> bool:
+    return isinstance(error, ServingError) and not isinstance(error, DeadlineExceeded)
 
-    def _most(self) -> int:
-        """With what the engine may have worked out unseen."""
-        request = self._request
-        known = len(self._prompts) == len(request.prompts)
-        tokens = sum(self._prompts.values()) if known else self._prompt_bound
-        for index in range(request.sequences):
-            if index in self._ended or request.stream:
-                tokens += self._answers.get(index, 0)
-            else:
-                tokens += request.sampling.max_tokens or 0
-        return tokens
+
+def _most(request: GenerationRequest, last: Mapping[int, Chunk]) -> int:
+    """As many tokens as the answers may have by now: those that have not ended, all they may."""
+    tokens = 0
+    for index in range(request.sequences):
+        chunk = last.get(index)
+        if chunk is not None and chunk.finish_reason is not None:
+            tokens += chunk.num_output_tokens
+        else:
+            tokens += request.sampling.max_tokens or 0
+    return tokens

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 
 from llm_transformer.limits.meter import Ask, LocalMeter
 from llm_transformer.limits.redis_meter import RedisMeter, keys
-from llm_transformer.limits.rules import Limit, Limits, Rate
+from llm_transformer.limits.rules import Limits, Rate
 from llm_transformer.store import RedisAddress, connect
 
 START_MS = 1_700_000_000_000
@@ -120,7 +120,7 @@ class Machine(RuleBasedStateMachine):
         ask = Ask("t", "k", "", self.limits, self.burst, float(LEASE_S))
         verdict, lease = self.loop.run(self.meter.reserve(ask))
         assert verdict.refused is None
-        assert verdict.standing[Limit.CONCURRENT].available == CONCURRENT - 1
+        assert verdict.standing.concurrent == CONCURRENT - 1
         self.loop.run(self._settle(lease, 0))
         self.loop.run(self.meter.close())
         self.close_meter()

@@ -8,7 +8,7 @@ import pytest
 
 from llm_transformer.limits.meter import Ask, LocalMeter
 from llm_transformer.limits.redis_meter import RedisMeter, keys
-from llm_transformer.limits.rules import Limit, Limits, Rate
+from llm_transformer.limits.rules import Limit, Limits, Rate, Standing
 from llm_transformer.store import RedisAddress, StoreUnavailableError, connect
 
 START_MS = 1_700_000_000_000.0
@@ -125,17 +125,19 @@ async def test_keys_do_not_share_and_addresses_of_a_tenant_do(metered):
 async def test_what_is_left_is_told(metered):
     limits = Limits(Rate(60, MINUTE_S, 5), Rate(60, MINUTE_S, 9), 3, Rate(600, MINUTE_S, 600))
     verdict, lease = await metered.reserve(limits, 100)
-    left = {name: (each.available, each.full_ms) for name, each in verdict.standing.items()}
-    assert left == {
-        Limit.REQUESTS: (4, 1000),
-        Limit.ADDRESS: (8, 1000),
-        Limit.CONCURRENT: (2, None),
-        Limit.TOKENS: (500, 0),
-    }
+    assert verdict.standing == Standing(
+        requests=4,
+        requests_full_ms=1000,
+        address=8,
+        address_full_ms=1000,
+        concurrent=2,
+        tokens=500,
+        tokens_full_ms=0,
+    )
     await metered.settle(lease, 60)
     verdict, _ = await metered.reserve(limits, 100)
-    assert verdict.standing[Limit.TOKENS].available == 440
-    assert verdict.standing[Limit.TOKENS].full_ms == pytest.approx(6000, abs=1)
+    assert verdict.standing.tokens == 440
+    assert verdict.standing.tokens_full_ms == pytest.approx(6000, abs=1)
 
 
 async def test_as_many_run_at_a_time_as_the_plan_says(metered):
@@ -166,6 +168,14 @@ async def test_what_was_used_comes_back_at_the_rate_of_the_plan(metered):
     assert (await metered.reserve(TOKENS, 100))[0].refused is Limit.TOKENS
     metered.pass_s(0.01)
     assert (await metered.reserve(TOKENS, 100))[0].refused is None
+
+
+async def test_a_rate_of_many_tokens_a_millisecond_is_kept_too(metered):
+    # 2048 of them, so that clocks of both meters can tell one from none.
+    limits = Limits(tokens=Rate(2048 * 60_000, MINUTE_S, 600))
+    _, lease = await metered.reserve(limits, 600)
+    await metered.settle(lease, 600)
+    assert (await metered.reserve(limits, 1))[0].refused is Limit.TOKENS
 
 
 async def test_a_crash_gives_back_what_was_held_when_its_lease_ends(metered):
@@ -248,7 +258,7 @@ async def test_litellm_2113_2730_4148_replicas_share_one_limit(redis_server):
             replicas[1].settle(lease, 10)
     await replicas[1].close()
     verdict, _ = await replicas[2].reserve(ask)
-    assert verdict.standing[Limit.TOKENS].available == 600 - 60 - 100
+    assert verdict.standing.tokens == 600 - 60 - 100
     for replica, store in zip(replicas, stores, strict=True):
         await replica.close()
         await store.close()

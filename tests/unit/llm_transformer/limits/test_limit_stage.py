@@ -9,7 +9,6 @@ from llm_transformer.auth import Identity
 from llm_transformer.limits.addresses import ClientAddresses
 from llm_transformer.limits.meter import LocalMeter
 from llm_transformer.limits.plans import Plans
-from llm_transformer.limits.rules import Limit
 from llm_transformer.limits.shared_meter import SharedMeter
 from llm_transformer.limits.stage import LimitStage
 from llm_transformer.store import StoreUnavailableError
@@ -17,6 +16,7 @@ from openinference.context import Cached, Caller, RequestContext
 from openinference.errors import (
     DeadlineExceeded,
     InternalError,
+    InvalidInput,
     PayloadTooLarge,
     RateLimited,
     Unavailable,
@@ -159,6 +159,17 @@ async def test_a_generator_closed_between_two_chunks_gives_its_lease_back():
     await generator.aclose()
     assert meter.charged == [3 + 1]
     await _all(stage)
+
+
+async def test_what_is_refused_before_there_is_a_generator_gives_its_lease_back():
+    class Refusing:
+        def generate(self, request, context):
+            raise InvalidInput("no such directive")
+
+    meter = Meter()
+    with pytest.raises(InvalidInput):
+        await _all(_stage(Refusing(), meter, **TOKENS))
+    assert meter.charged == [0]
 
 
 async def test_what_never_reached_the_predictor_costs_nothing():
@@ -333,4 +344,4 @@ async def test_the_limits_of_a_key_hold_for_many_callers_at_once():
         task.cancel()
     await asyncio.gather(*running, return_exceptions=True)
     verdict, _ = await stage._meter.reserve(stage._meter.asked[0])
-    assert verdict.standing[Limit.CONCURRENT].available == 7
+    assert verdict.standing.concurrent == 7
