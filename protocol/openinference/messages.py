@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import prod
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,15 +15,14 @@ from openinference.errors import InvalidInput, shown
 
 Parameters = Mapping[str, bool | int | float | str]
 TensorData = tuple[bytes, ...] | npt.NDArray[Any]
-
+NO_PARAMETERS: Final[Parameters] = MappingProxyType({})
 
 MAX_DIMENSION = 2**63 - 1
 # numpy's own bound is near; without one, the product of a shape costs seconds and megabytes.
 MAX_RANK = 32
 
 
-@dataclass(frozen=True, slots=True)
-class Tensor:
+class Tensor(NamedTuple):
     """A tensor: `data` holds its elements flat, in row-major order.
 
     BYTES elements are a tuple of bytes, everything else a one-dimensional numpy array of
@@ -33,38 +33,35 @@ class Tensor:
     datatype: Datatype
     shape: tuple[int, ...]
     data: TensorData
-    parameters: Parameters = field(default_factory=dict)
+    parameters: Parameters = NO_PARAMETERS
 
 
-@dataclass(frozen=True, slots=True)
-class RequestedOutput:
+class RequestedOutput(NamedTuple):
     """An output asked for by name; `parameters` may hold `binary_data`."""
 
     name: str
-    parameters: Parameters = field(default_factory=dict)
+    parameters: Parameters = NO_PARAMETERS
 
 
-@dataclass(frozen=True, slots=True)
-class InferRequest:
+class InferRequest(NamedTuple):
     """An inference request; `outputs` None means all outputs."""
 
     model: str
     inputs: Sequence[Tensor]
     version: str | None = None
     id: str | None = None
-    parameters: Parameters = field(default_factory=dict)
+    parameters: Parameters = NO_PARAMETERS
     outputs: Sequence[RequestedOutput] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class InferResponse:
+class InferResponse(NamedTuple):
     """An inference answer; `version` None means that the model is not versioned."""
 
     model: str
     outputs: Sequence[Tensor]
     version: str | None = None
     id: str | None = None
-    parameters: Parameters = field(default_factory=dict)
+    parameters: Parameters = NO_PARAMETERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,17 +103,16 @@ def checked_shape(shape: object, where: str) -> tuple[int, ...]:
 
     Each is from 0 to 2^63-1, gRPC's bound: its dimensions are int64.
     """
-    if (
-        not isinstance(shape, list | tuple)
-        or len(shape) > MAX_RANK
-        or not all(type(size) is int and 0 <= size <= MAX_DIMENSION for size in shape)
-    ):
-        raise InvalidInput(
-            f"{where}: shape must be a list of at most {MAX_RANK} integers "
-            f"from 0 to {MAX_DIMENSION}, "
-            f"got {shown(shape)}"
-        )
-    return tuple(shape)
+    if isinstance(shape, (list, tuple)) and len(shape) <= MAX_RANK:
+        for size in shape:
+            if type(size) is not int or not 0 <= size <= MAX_DIMENSION:
+                break
+        else:
+            return tuple(shape)
+    raise InvalidInput(
+        f"{where}: shape must be a list of at most {MAX_RANK} integers from 0 to {MAX_DIMENSION}, "
+        f"got {shown(shape)}"
+    )
 
 
 def check_count(shape: Sequence[int], count: int, where: str) -> None:

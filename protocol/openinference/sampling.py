@@ -9,6 +9,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -231,6 +232,20 @@ PARAMETERS: Final[dict[str, Parameter]] = {
 }
 
 
+# Whose values may take any room.
+_LONG: Final = frozenset(
+    name
+    for name, parameter in PARAMETERS.items()
+    if parameter.schema.get("type") not in ("integer", "number", "boolean")
+)
+
+
+@lru_cache(maxsize=1024)
+def _of_numbers(said: tuple[tuple[str, Any], ...]) -> SamplingParams:
+    """Parameters from checked values, of which callers give the same few again and again."""
+    return SamplingParams(**dict(said))
+
+
 def parse(
     values: Mapping[str, Any], *, default_max_tokens: int | None, texts: bool = False
 ) -> SamplingParams:
@@ -255,7 +270,9 @@ def parse(
             raise InvalidInput(
                 f"parameter '{name}' must be {parameter.allowed}, got {shown(value)}"
             ) from None
-    sampling = SamplingParams(**parsed)
+    sampling = (
+        _of_numbers(tuple(parsed.items())) if _LONG.isdisjoint(parsed) else SamplingParams(**parsed)
+    )
     if sampling.max_tokens is not None and sampling.min_tokens > sampling.max_tokens:
         raise InvalidInput(
             f"parameter 'min_tokens' must be at most max_tokens ({sampling.max_tokens}), "

@@ -52,25 +52,29 @@ def encode(tensor: Tensor) -> list[Any]:
 
 def _flatten(data: list[Any], shape: Sequence[int], where: str) -> list[Any]:
     """The elements of `data`, which is either flat or nested exactly as `shape` says."""
-    if not any(type(element) is list for element in data):
+    if list not in map(type, data):
         return data
     level = data
     for depth, size in enumerate(shape):
         if depth == len(shape) - 1:
             break
-        if not all(type(row) is list for row in level) or (depth == 0 and len(level) != size):
+        if not _all_of(level, list) or (depth == 0 and len(level) != size):
             break
         if not all(len(row) == shape[depth + 1] for row in level):
             break
         level = [element for row in level for element in row]
-    if any(type(element) is list for element in level):
+    if list in map(type, level):
         raise InvalidInput(f"{where}: data must be flat or nested as its shape {list(shape)} says")
     return level
 
 
+def _all_of(elements: list[Any], *types: type) -> bool:
+    return set(map(type, elements)).issubset(types)
+
+
 def _texts(elements: list[Any], where: str) -> tuple[bytes, ...]:
     try:
-        return tuple(element.encode() for element in elements)
+        return tuple([element.encode() for element in elements])
     except (AttributeError, UnicodeEncodeError):
         raise InvalidInput(f"{where}: BYTES elements must be strings of valid Unicode") from None
 
@@ -79,10 +83,10 @@ def _numbers(datatype: Datatype, elements: list[Any], where: str) -> TensorData:
     dtype = datatype.numpy
     assert dtype is not None
     if datatype is BOOL:
-        if not all(type(element) is bool for element in elements):
+        if not _all_of(elements, bool):
             raise InvalidInput(f"{where}: BOOL elements must be true or false")
     elif dtype.kind == "f":
-        if not all(type(element) in (int, float) for element in elements):
+        if not _all_of(elements, int, float):
             raise InvalidInput(f"{where}: {datatype.name} elements must be numbers")
         try:
             with np.errstate(over="ignore"):
@@ -94,7 +98,7 @@ def _numbers(datatype: Datatype, elements: list[Any], where: str) -> TensorData:
         return narrowed
     else:
         bounds = np.iinfo(dtype.name)
-        if not all(type(element) is int for element in elements):
+        if not _all_of(elements, int):
             raise InvalidInput(f"{where}: {datatype.name} elements must be integers")
         if elements and (min(elements) < bounds.min or max(elements) > bounds.max):
             raise InvalidInput(

@@ -4,9 +4,10 @@ Both ends of the hop from transformer to predictor use it, and every V2 client. 
 as request parameters. The prompt is never prepended to the answer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import repeat
+from operator import attrgetter
 from typing import Final
 
 import orjson
@@ -51,6 +52,12 @@ OUTPUTS: Final[dict[str, Datatype]] = {
     NUM_OUTPUT_TOKENS: UINT32,
     OUTPUT_INDEX: UINT32,
     LOGPROBS: BYTES,
+}
+
+_NUMBERS: Final[dict[str, Callable[[Chunk], int]]] = {
+    NUM_INPUT_TOKENS: attrgetter("num_input_tokens"),
+    NUM_OUTPUT_TOKENS: attrgetter("num_output_tokens"),
+    OUTPUT_INDEX: attrgetter("index"),
 }
 
 _OUTPUTS_OF_ALL: Final = tuple(RequestedOutput(name) for name in OUTPUTS if name != LOGPROBS)
@@ -117,27 +124,12 @@ def generation_request(infer: InferRequest, *, stream: bool) -> GenerationReques
 
     Raises InvalidInput for tensors, outputs or parameters that a text model does not have.
     """
-    names = [tensor.name for tensor in infer.inputs]
-    if len(set(names)) != len(names):
-        raise InvalidInput("inputs: two inputs have the same name")
-    if names not in ([TEXT_INPUT], [MESSAGES]):
-        raise InvalidInput(
-            f"inputs must be one tensor, '{TEXT_INPUT}' or '{MESSAGES}', got {shown(names)}"
-        )
-    _check_supported(infer.inputs[0].parameters, f"input '{names[0]}'")
-    for output in infer.outputs or ():
-        _check_supported(output.parameters, f"output '{output.name:.60}'")
-        if output.name not in OUTPUTS:
-            raise InvalidInput(
-                f"outputs: {output.name!r:.60} is unknown; allowed: {', '.join(OUTPUTS)}"
-            )
-    requested = [output.name for output in infer.outputs or ()]
-    if len(set(requested)) != len(requested):
-        raise InvalidInput("outputs: two outputs have the same name")
-    _check_protocol_parameters(infer.parameters)
-    parameters = {
-        name: value for name, value in infer.parameters.items() if name not in _PROTOCOL_PARAMETERS
-    }
+    tensor = _only_input(infer.inputs)
+    requested = _requested(infer.outputs) if infer.outputs else ()
+    parameters = infer.parameters
+    if not _PROTOCOL_PARAMETERS.isdisjoint(parameters):
+        _check_protocol_parameters(parameters)
+        parameters = {k: v for k, v in parameters.items() if k not in _PROTOCOL_PARAMETERS}
     params = sampling.parse(parameters, default_max_tokens=DEFAULT_MAX_TOKENS, texts=True)
     if LOGPROBS in requested:
         if params.logprobs is None:
@@ -146,7 +138,32 @@ def generation_request(infer: InferRequest, *, stream: bool) -> GenerationReques
         raise InvalidInput(
             "parameter 'logprobs' needs the output 'logprobs', which is not asked for"
         )
-    return GenerationRequest(infer.model, _prompts(infer.inputs[0]), params, stream)
+    return GenerationRequest(infer.model, _prompts(tensor), params, stream)
+
+
+def _only_input(inputs: Sequence[Tensor]) -> Tensor:
+    if len(inputs) != 1 or inputs[0].name not in (TEXT_INPUT, MESSAGES):
+        names = [tensor.name for tensor in inputs]
+        if len(set(names)) != len(names):
+            raise InvalidInput("inputs: two inputs have the same name")
+        raise InvalidInput(
+            f"inputs must be one tensor, '{TEXT_INPUT}' or '{MESSAGES}', got {shown(names)}"
+        )
+    _check_supported(inputs[0].parameters, "input", inputs[0].name)
+    return inputs[0]
+
+
+def _requested(outputs: Sequence[RequestedOutput]) -> list[str]:
+    for output in outputs:
+        _check_supported(output.parameters, "output", output.name)
+        if output.name not in OUTPUTS:
+            raise InvalidInput(
+                f"outputs: {output.name!r:.60} is unknown; allowed: {', '.join(OUTPUTS)}"
+            )
+    names = [output.name for output in outputs]
+    if len(set(names)) != len(names):
+        raise InvalidInput("outputs: two outputs have the same name")
+    return names
 
 
 def _check_protocol_parameters(parameters: Parameters) -> None:
@@ -162,10 +179,10 @@ def _check_protocol_parameters(parameters: Parameters) -> None:
         )
 
 
-def _check_supported(parameters: Parameters, where: str) -> None:
+def _check_supported(parameters: Parameters, kind: str, tensor: str) -> None:
     for name in parameters:
         if name in _OTHER_EXTENSIONS:
-            raise InvalidInput(f"{where}: parameter '{name}' is not supported")
+            raise InvalidInput(f"{kind} '{tensor:.60}': parameter '{name}' is not supported")
 
 
 def raw_request(model: str, version: str | None, body: bytes) -> InferRequest:
@@ -229,57 +246,37 @@ def infer_response(
     infer: InferRequest, version: str | None, completions: Sequence[Completion]
 ) -> InferResponse:
     """The V2 answer of shape [sequences]: the outputs asked for, `text_output` by default."""
-    return _response(
-        infer,
-        version,
-        {},
-        {
-            TEXT_OUTPUT: [c.text for c in completions],
-            FINISH_REASON: [c.finish_reason.value for c in completions],
-            NUM_INPUT_TOKENS: [c.num_input_tokens for c in completions],
-            NUM_OUTPUT_TOKENS: [c.num_output_tokens for c in completions],
-            OUTPUT_INDEX: list(range(len(completions))),
-        },
-        [c.tokens for c in completions],
-    )
+    chunks = [
+        Chunk(index, c.text, c.num_input_tokens, c.num_output_tokens, c.finish_reason, c.tokens)
+        for index, c in enumerate(completions)
+    ]
+    return InferResponse(infer.model, _outputs(infer, chunks), version, infer.id)
 
 
 def chunk_response(
     infer: InferRequest, version: str | None, chunk: Chunk, *, final: bool
 ) -> InferResponse:
     """One V2 response of a stream, tensors of shape [1]; `finish_reason` is "" until the end."""
-    return _response(
-        infer,
-        version,
-        {FINAL_RESPONSE: final},
-        {
-            TEXT_OUTPUT: [chunk.text],
-            FINISH_REASON: [chunk.finish_reason.value if chunk.finish_reason else ""],
-            NUM_INPUT_TOKENS: [chunk.num_input_tokens],
-            NUM_OUTPUT_TOKENS: [chunk.num_output_tokens],
-            OUTPUT_INDEX: [chunk.index],
-        },
-        [chunk.tokens],
+    return InferResponse(
+        infer.model, _outputs(infer, [chunk]), version, infer.id, {FINAL_RESPONSE: final}
     )
 
 
-def _response(
-    infer: InferRequest,
-    version: str | None,
-    parameters: Parameters,
-    values: dict[str, list[str] | list[int]],
-    chosen: list[tuple[tokens.Token, ...]],
-) -> InferResponse:
-    names = [TEXT_OUTPUT] if infer.outputs is None else [output.name for output in infer.outputs]
-    tensors = [
-        Tensor(name, BYTES, (len(chosen),), tuple(tokens.encode(each) for each in chosen))
-        if name == LOGPROBS
-        else bytes_tensor(name, [str(value) for value in values[name]])
-        if OUTPUTS[name] is BYTES
-        else number_tensor(name, OUTPUTS[name], [int(value) for value in values[name]])
-        for name in names
-    ]
-    return InferResponse(infer.model, tensors, version, infer.id, parameters)
+def _outputs(infer: InferRequest, chunks: Sequence[Chunk]) -> list[Tensor]:
+    if infer.outputs is None:
+        return [_output(TEXT_OUTPUT, chunks)]
+    return [_output(output.name, chunks) for output in infer.outputs]
+
+
+def _output(name: str, chunks: Sequence[Chunk]) -> Tensor:
+    if name == TEXT_OUTPUT:
+        return bytes_tensor(name, [chunk.text for chunk in chunks])
+    if name == FINISH_REASON:
+        return bytes_tensor(name, [chunk.finish_reason or "" for chunk in chunks])
+    if name == LOGPROBS:
+        told = tuple([tokens.encode(chunk.tokens) for chunk in chunks])
+        return Tensor(name, BYTES, (len(told),), told)
+    return number_tensor(name, OUTPUTS[name], [_NUMBERS[name](chunk) for chunk in chunks])
 
 
 def chunks(response: InferResponse) -> list[Chunk]:

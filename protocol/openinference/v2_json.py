@@ -28,6 +28,8 @@ HEADER_LENGTH: Final = "inference-header-content-length"
 BINARY_SIZE: Final = "binary_data_size"
 BINARY_OUTPUT: Final = "binary_data"
 
+_SCALARS: Final = (bool, int, float, str)
+
 
 def load_object(body: bytes | memoryview) -> dict[str, Any]:
     """A JSON body that must be an object; raises InvalidInput saying where JSON breaks."""
@@ -47,10 +49,9 @@ def infer_request(
 
     Raises InvalidInput naming the offending field.
     """
-    json_length = len(body) if header_length is None else _length(header_length, len(body))
-    view = memoryview(body)
-    message = load_object(view[:json_length])
-    blobs = _Blobs(view[json_length:])
+    text, binary = (body, b"") if header_length is None else _parts(body, header_length)
+    message = load_object(text)
+    blobs = _Blobs(binary)
     inputs = message.get("inputs")
     if not isinstance(inputs, list) or not inputs:
         raise InvalidInput("inputs must be a non-empty list of tensors")
@@ -144,11 +145,11 @@ def _tensor_metadata(tensor: Any) -> dict[str, Any]:
 class _Blobs:
     """Hands out the binary data behind the JSON part, in input order."""
 
-    def __init__(self, data: memoryview) -> None:
+    def __init__(self, data: bytes | memoryview) -> None:
         self._data = data
         self._offset = 0
 
-    def take(self, size: object, where: str) -> memoryview:
+    def take(self, size: object, where: str) -> bytes | memoryview:
         left = len(self._data) - self._offset
         if type(size) is not int or not 0 <= size <= left:
             raise InvalidInput(
@@ -164,6 +165,12 @@ class _Blobs:
             raise InvalidInput(f"{left} bytes of binary data belong to no input")
 
 
+def _parts(body: bytes, header_length: str) -> tuple[memoryview, memoryview]:
+    """The JSON part and the binary data behind it."""
+    length, view = _length(header_length, len(body)), memoryview(body)
+    return view[:length], view[length:]
+
+
 def _length(header: str, body_length: int) -> int:
     # isdecimal alone would let other scripts' digits through; the length guards int()'s own limit.
     length = int(header) if header.isascii() and header.isdecimal() and len(header) < 20 else -1
@@ -176,12 +183,11 @@ def _length(header: str, body_length: int) -> int:
 
 
 def _input(tensor: Any, number: int, blobs: _Blobs) -> Tensor:
-    where = f"inputs[{number}]"
     if not isinstance(tensor, dict):
-        raise InvalidInput(f"{where} must be an object")
+        raise InvalidInput(f"inputs[{number}] must be an object")
     name = tensor.get("name")
     if not isinstance(name, str) or not name:
-        raise InvalidInput(f"{where}: name must be a non-empty string")
+        raise InvalidInput(f"inputs[{number}]: name must be a non-empty string")
     where = f"input '{name:.60}'"
     for required in ("shape", "datatype"):
         if required not in tensor:
@@ -208,7 +214,7 @@ def _parameters(parameters: Any, where: str) -> Parameters:
     if not isinstance(parameters, dict):
         raise InvalidInput(f"{where} must be an object")
     for name, value in parameters.items():
-        if not isinstance(value, bool | int | float | str):
+        if not isinstance(value, _SCALARS):
             raise InvalidInput(
                 f"{where}: '{name:.60}' must be a string, number or boolean, got {shown(value)}"
             )

@@ -1,7 +1,5 @@
 """Chunks out of stream messages: the short way says what the long way says."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,7 +56,7 @@ def test_what_has_begun_alike_is_not_decoded_again(length, monkeypatch):
 def test_outputs_may_come_in_any_order(outputs, said):
     reader = StreamReader()
     for chunk in said:
-        message = _message(chunk, request=replace(REQUEST, outputs=outputs))
+        message = _message(chunk, request=REQUEST._replace(outputs=outputs))
         assert reader.read(message) == [chunk]
 
 

@@ -231,3 +231,27 @@ def test_any_value_parses_or_is_invalid_input(data, name, json_values):
         _parse(**{name: value})
     except InvalidInput as error:
         assert f"'{name}'" in error.message  # noqa: PT017 (either outcome is right)
+
+
+def test_numbers_that_are_equal_are_still_told_apart_by_their_kind():
+    assert type(_parse(temperature=1).temperature) is float
+    assert type(_parse(max_tokens=1.0).max_tokens) is int
+    for name in ("max_tokens", "temperature", "n"):
+        _parse(**{name: 1})
+        with pytest.raises(InvalidInput):
+            _parse(**{name: True})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"stop": "a" * 9},
+        {"stop_token_ids": [7]},
+        {"logit_bias": {"7": 1}},
+        {"structured_outputs": {"choice": ["a"]}},
+    ],
+)
+def test_what_may_be_long_is_not_remembered(values):
+    sampling._of_numbers.cache_clear()
+    _parse(**values)
+    assert sampling._of_numbers.cache_info().currsize == 0
