@@ -176,7 +176,7 @@ def from_headers(
     if asked is not None:
         asked_s = _seconds(asked)
         timeout_s = asked_s if timeout_s is None else min(timeout_s, asked_s)
-    priority = headers.get(PRIORITY, "")
+    priority = headers.get(PRIORITY)
     return RequestContext(
         request_id,
         None if timeout_s is None else now + timeout_s,
@@ -184,7 +184,7 @@ def from_headers(
         tracestate,
         tenant,
         None,
-        int(priority) if _PRIORITY.fullmatch(priority) else 0,
+        int(priority) if priority is not None and _PRIORITY.fullmatch(priority) else 0,
         Caller(
             address,
             headers.get("x-forwarded-for"),

@@ -38,9 +38,10 @@ class GenerationRequest:
     stream: bool
 
     def __post_init__(self) -> None:
-        if not 1 <= self.sequences <= MAX_SEQUENCES:
+        sequences = self.sequences
+        if not 1 <= sequences <= MAX_SEQUENCES:
             raise InvalidInput(
-                f"prompts times n must be from 1 to {MAX_SEQUENCES} sequences, got {self.sequences}"
+                f"prompts times n must be from 1 to {MAX_SEQUENCES} sequences, got {sequences}"
             )
 
     @property
@@ -106,6 +107,12 @@ async def collect(request: GenerationRequest, chunks: AsyncIterator[Chunk]) -> l
 
 def collected(request: GenerationRequest, chunks: Iterable[Chunk]) -> list[Completion]:
     """`collect` of chunks that are there."""
+    chunks = list(chunks)
+    if request.sequences == len(chunks) == 1:
+        # The usual answer when none is streamed.
+        (only,) = chunks
+        if only.index == 0 and only.finish_reason is not None:
+            return [_completion(only.text, only, only.finish_reason, only.tokens)]
     texts: list[list[str]] = [[] for _ in range(request.sequences)]
     tokens: list[tuple[Token, ...]] = [()] * request.sequences
     last: list[Chunk | None] = [None] * request.sequences
@@ -123,16 +130,14 @@ def collected(request: GenerationRequest, chunks: Iterable[Chunk]) -> list[Compl
     for parts, end, chosen in zip(texts, last, tokens, strict=True):
         if end is None or end.finish_reason is None:
             raise InternalError("the model ended its answer without a finish reason")
-        completions.append(
-            Completion(
-                "".join(parts),
-                end.finish_reason,
-                end.num_input_tokens,
-                end.num_output_tokens,
-                chosen,
-            )
-        )
+        completions.append(_completion("".join(parts), end, end.finish_reason, chosen))
     return completions
+
+
+def _completion(
+    text: str, last: Chunk, reason: FinishReason, tokens: tuple[Token, ...]
+) -> Completion:
+    return Completion(text, reason, last.num_input_tokens, last.num_output_tokens, tokens)
 
 
 def parse_conversation(messages: Any, where: str = "messages") -> Conversation:
@@ -143,7 +148,7 @@ def parse_conversation(messages: Any, where: str = "messages") -> Conversation:
     if not isinstance(messages, list) or not messages:
         raise InvalidInput(f"{where} must be a non-empty list of messages")
     return Conversation(
-        tuple(_message(message, f"{where}[{number}]") for number, message in enumerate(messages))
+        tuple([_message(message, f"{where}[{number}]") for number, message in enumerate(messages)])
     )
 
 
@@ -153,18 +158,21 @@ def _message(message: Any, where: str) -> dict[str, str]:
     role = message.get("role")
     if role not in ROLES:
         raise InvalidInput(f"{where}.role must be one of {', '.join(ROLES)}, got {shown(role)}")
-    parsed = {"role": role, "content": _content(message.get("content"), f"{where}.content")}
+    content = message.get("content")
+    if not isinstance(content, str):
+        content = _joined(content, f"{where}.content")
+    parsed = {"role": role, "content": content}
     for key, value in message.items():
+        if key in ("role", "content"):
+            continue
         if key == "name" and isinstance(value, str):
             parsed["name"] = value
-        elif key not in ("role", "content") and value not in (None, [], ""):
+        elif value not in (None, [], ""):
             raise InvalidInput(f"{where}.{key:.40} is not supported; allowed: role, content, name")
     return parsed
 
 
-def _content(content: Any, where: str) -> str:
-    if isinstance(content, str):
-        return content
+def _joined(content: Any, where: str) -> str:
     if not isinstance(content, list):
         raise InvalidInput(f"{where} must be a string or a list of text parts")
     texts: list[str] = []

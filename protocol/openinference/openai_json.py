@@ -50,6 +50,9 @@ INERT_VALUES: Final[Mapping[str, Sequence[Any]]] = {
 }
 
 
+_LEFT_OUT: Final = HARMLESS | set(INERT_VALUES)
+
+
 class Endpoint(Enum):
     """Which of the two bodies: (object name, object name of a stream's events, id prefix)."""
 
@@ -70,11 +73,10 @@ class OpenAICall:
         self.stream = _flag(members, "stream")
         self._include_usage = self._stream_options(members.pop("stream_options", None))
         prompts = self._prompts(members)
-        for name in list(members):
-            if name in HARMLESS or _is_inert(name, members[name]):
-                del members[name]
-            elif name in INERT_VALUES:
+        for name in [name for name in members if name in _LEFT_OUT]:
+            if name in INERT_VALUES and not _is_inert(members[name], INERT_VALUES[name]):
                 raise InvalidInput(f"'{name}' is not supported")
+            del members[name]
         self._rename(members)
         self.request = GenerationRequest(
             model,
@@ -105,19 +107,8 @@ class OpenAICall:
 
     def content(self, completions: Sequence[Completion]) -> dict[str, Any]:
         """The body of a whole answer without its envelope."""
-        usage = Usage(self.request.sampling.n)
         choices = []
         for index, completion in enumerate(completions):
-            usage.add(
-                Chunk(
-                    index,
-                    "",
-                    completion.num_input_tokens,
-                    completion.num_output_tokens,
-                    completion.finish_reason,
-                    completion.tokens,
-                )
-            )
             content: dict[str, Any] = (
                 {"message": {"role": "assistant", "content": completion.text, "refusal": None}}
                 if self._endpoint is Endpoint.CHAT
@@ -126,13 +117,17 @@ class OpenAICall:
             choices.append(
                 self._choice(index, content, completion.tokens, completion.finish_reason)
             )
-        return {"choices": choices, "usage": _usage(usage)}
+        # A prompt with several choices counts once.
+        prompt = sum([each.num_input_tokens for each in completions[:: self.request.sampling.n]])
+        generated = sum([each.num_output_tokens for each in completions])
+        return {"choices": choices, "usage": _usage(prompt, generated)}
 
     def renewed_envelope(self) -> dict[str, Any]:
         """The members that a body begins with, for one more answer to the same request."""
+        whole, event, prefix = self._endpoint.value
         return {
-            "id": f"{self._endpoint.value[2]}{random.getrandbits(128):032x}",
-            "object": self._endpoint.value[1 if self.stream else 0],
+            "id": f"{prefix}{random.getrandbits(128):032x}",
+            "object": event if self.stream else whole,
             "created": int(time.time()),
             "model": self.request.model,
         }
@@ -168,7 +163,11 @@ class OpenAICall:
         """The event before [DONE] that a caller gets who asked for `include_usage`."""
         if not self._include_usage:
             return None
-        return {**self._envelope, "choices": [], "usage": _usage(usage)}
+        return {
+            **self._envelope,
+            "choices": [],
+            "usage": _usage(usage.prompt_tokens, usage.completion_tokens),
+        }
 
     def _text_event(self, index: int) -> sse.TextEvent:
         if self._endpoint is Endpoint.COMPLETIONS:
@@ -197,12 +196,12 @@ class OpenAICall:
         tokens: Sequence[Token],
         finish_reason: FinishReason | None,
     ) -> dict[str, Any]:
-        reason = {None: None, FinishReason.LENGTH: "length"}.get(finish_reason, "stop")
+        reason = "length" if finish_reason is FinishReason.LENGTH else "stop"
         return {
             "index": index,
             **content,
             "logprobs": self._logprobs(index, tokens) if tokens else None,
-            "finish_reason": reason,
+            "finish_reason": None if finish_reason is None else reason,
         }
 
     def _logprobs(self, index: int, tokens: Sequence[Token]) -> dict[str, Any]:
@@ -247,7 +246,8 @@ class OpenAICall:
             if "max_completion_tokens" in members:
                 # It replaced max_tokens, and wins where both are given.
                 members["max_tokens"] = members.pop("max_completion_tokens")
-            self._rename_logprobs(members)
+            if "logprobs" in members or "top_logprobs" in members:
+                self._rename_logprobs(members)
         if "response_format" in members:
             if "structured_outputs" in members:
                 raise InvalidInput("response_format and structured_outputs exclude each other")
@@ -299,11 +299,11 @@ def error(problem: ServingError) -> dict[str, Any]:
     return {"error": {"message": problem.message, "type": kind, "param": None, "code": code}}
 
 
-def _usage(usage: Usage) -> dict[str, int]:
+def _usage(prompt: int, generated: int) -> dict[str, int]:
     return {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens": prompt,
+        "completion_tokens": generated,
+        "total_tokens": prompt + generated,
     }
 
 
@@ -314,8 +314,6 @@ def _flag(members: dict[str, Any], name: str) -> bool:
     return value
 
 
-def _is_inert(name: str, value: Any) -> bool:
-    # Python's 0 equals False, but `logprobs: 0` asks for log probabilities and false does not.
-    return any(
-        type(value) is type(inert) and value == inert for inert in INERT_VALUES.get(name, ())
-    )
+def _is_inert(value: Any, inert_values: Sequence[Any]) -> bool:
+    # Python's 1 equals True, but is not what is meant.
+    return any(type(value) is type(inert) and value == inert for inert in inert_values)

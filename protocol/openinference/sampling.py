@@ -107,10 +107,12 @@ def _integer(low: int, high: int) -> Parameter:
 
 
 def _number(low: float, high: float, *, above_low: bool = False) -> Parameter:
+    largest = min(high, _LARGEST)
+
     def checked(value: Any) -> float:
         if (
             type(value) not in (int, float)
-            or not low <= value <= min(high, _LARGEST)
+            or not low <= value <= largest
             or (above_low and value == low)
         ):
             raise ValueError(value)
