@@ -2,10 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from contextlib import aclosing
 from typing import Any, Final
 
-from openinference import clock, text_tensors
+from openinference import alarms, clock, running, text_tensors
 from openinference.context import RequestContext, shortened
 from openinference.errors import DeadlineExceeded
 from openinference.generation import Chunk, Completion, GenerationRequest, collect
@@ -29,91 +28,19 @@ async def until_deadline(
 ) -> AsyncGenerator[Chunk, None]:
     """`chunks`, until the deadline of `context`: then it is closed and DeadlineExceeded raised."""
     bound = _Bound(context.deadline)
-    async with aclosing(chunks):
-        try:
-            while True:
-                try:
-                    with bound:
-                        chunk = await anext(chunks)
-                except StopAsyncIteration:
-                    return
-                yield chunk
-        finally:
-            bound.end()
-
-
-class _Cut:
-    """Cancels, at once, what one task awaits in a `with` block of it; one block after another.
-
-    The block swallows this cancellation and no other.
-    """
-
-    __slots__ = ("_cancelling", "_has_cancelled", "_is_waiting", "_task")
-
-    def __init__(self) -> None:
-        self._task: asyncio.Task[Any] | None = None
-        self._cancelling = 0
-        self._is_waiting = self._has_cancelled = False
-
-    def __enter__(self) -> None:
-        self._task = self._task or asyncio.current_task()
-        self._is_waiting = True
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
-        self._is_waiting = False
-        if not self._has_cancelled or self._task is None:
-            return False
-        self._has_cancelled = False
-        # Not if somebody else has cancelled the task too.
-        return self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError
-
-    def cut(self) -> None:
-        """Ends the block that the task is in, if it is in one."""
-        if self._is_waiting and not self._has_cancelled and self._task is not None:
-            self._has_cancelled = True
-            self._cancelling = self._task.cancelling()
-            self._task.cancel()
-
-
-class _Bound:
-    """`asyncio.timeout_at` for many waits of one task, with one timer for all of them.
-
-    Each wait is a `with` block, which raises DeadlineExceeded at the deadline or after it.
-    """
-
-    __slots__ = ("_cut", "_is_late", "_timer")
-
-    def __init__(self, deadline: float | None) -> None:
-        self._cut = _Cut()
-        self._is_late = False
-        self._timer = (
-            None
-            if deadline is None
-            else asyncio.get_running_loop().call_at(deadline, self._on_deadline)
-        )
-
-    def end(self) -> None:
-        """No wait comes any more."""
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def __enter__(self) -> None:
-        if self._is_late:
-            raise _exceeded()
-        if self._timer is not None:
-            self._cut.__enter__()
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._cut.__exit__(kind):
+    try:
+        bound.wait()
+        async for chunk in chunks:
+            bound.rest()
+            yield chunk
+            bound.wait()
+    except asyncio.CancelledError:
+        if bound.rest():
             raise _exceeded() from None
-
-    def _on_deadline(self) -> None:
-        self._is_late = True
-        self._cut.cut()
-
-
-def _exceeded() -> DeadlineExceeded:
-    return DeadlineExceeded("the request's deadline has passed")
+        raise
+    finally:
+        bound.end()
+        await chunks.aclose()
 
 
 async def collect_until_deadline(
@@ -124,39 +51,110 @@ async def collect_until_deadline(
     Raises DeadlineExceeded then, and InternalError if a sequence is missing.
     """
     bound = _Bound(context.deadline)
-    async with aclosing(chunks):
-        try:
-            with bound:
-                return await collect(request, chunks)
-        finally:
-            bound.end()
+    try:
+        bound.wait()
+        return await collect(request, chunks)
+    except asyncio.CancelledError:
+        if bound.rest():
+            raise _exceeded() from None
+        raise
+    finally:
+        bound.end()
+        await chunks.aclose()
 
 
-class Caller:
+class _Cut:
+    """Cancels, at once, what one task awaits between a `wait` and its `rest`; again and again.
+
+    Who awaits asks `rest` whether a cancellation was this one, and then swallows it.
+    """
+
+    __slots__ = ("_cancelling", "_has_cancelled", "_is_waiting", "_task")
+
+    def __init__(self, task: asyncio.Task[Any] | None) -> None:
+        self._task = task
+        self._cancelling = 0
+        self._is_waiting = self._has_cancelled = False
+
+    def rest(self) -> bool:
+        """The wait has ended; whether it was cut, and by nobody else too."""
+        self._is_waiting = False
+        if not self._has_cancelled or self._task is None:
+            return False
+        self._has_cancelled = False
+        return self._task.uncancel() <= self._cancelling
+
+    def cut(self) -> None:
+        """Ends the wait that the task is in, if it is in one."""
+        if self._is_waiting and not self._has_cancelled and self._task is not None:
+            self._has_cancelled = True
+            self._cancelling = self._task.cancelling()
+            self._task.cancel()
+
+
+class _Bound(_Cut):
+    """`asyncio.timeout_at` for many waits of one task, with one timer for all of them."""
+
+    __slots__ = ("_alarm", "_is_late")
+
+    def __init__(self, deadline: float | None) -> None:
+        """Of the running task."""
+        super().__init__(None if deadline is None else running.task())
+        self._is_late = False
+        self._alarm = None if deadline is None else alarms.call_at(deadline, self._on_deadline)
+
+    def wait(self) -> None:
+        """What is awaited now is cut at the deadline; raises DeadlineExceeded after it."""
+        if self._is_late:
+            raise _exceeded()
+        self._is_waiting = True
+
+    def end(self) -> None:
+        """No wait comes any more."""
+        self.rest()
+        if self._alarm is not None:
+            self._alarm.cancel()
+
+    def _on_deadline(self) -> None:
+        self._is_late = True
+        self.cut()
+
+
+def _exceeded() -> DeadlineExceeded:
+    return DeadlineExceeded("the request's deadline has passed")
+
+
+class Caller(_Cut):
     """Who asked for some work, and may leave before it is done."""
 
-    __slots__ = ("_cut", "_has_left")
+    __slots__ = ("_has_left",)
 
     def __init__(self) -> None:
+        super().__init__(None)
         self._has_left = False
-        self._cut = _Cut()
 
     def left(self) -> None:
         """The caller is gone; what is done for it ends, what has not begun is not done."""
         self._has_left = True
-        self._cut.cut()
+        self.cut()
 
     async def while_there(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs `work` to its end, or cancels it when the caller leaves."""
         if self._has_left:
             work.close()
             return
+        self._task = running.task()
+        self._is_waiting = True
         try:
-            with self._cut:
-                await work
+            await work
+        except asyncio.CancelledError:
+            if not self.rest():
+                raise
         except Exception:
             if not self._has_left:
                 raise
+        finally:
+            self.rest()
 
 
 async def while_connected(
@@ -169,7 +167,7 @@ async def while_connected(
     `receive` is ASGI's, after the request's body has been read: it then returns only when the
     connection is gone or the answer complete.
     """
-    loop = asyncio.get_running_loop()
+    loop = running.loop()
     watchers: list[asyncio.Task[None]] = []
     caller = Caller()
 

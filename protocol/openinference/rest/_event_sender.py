@@ -7,7 +7,7 @@ after which an error can only be an event.
 import asyncio
 from typing import Final
 
-from openinference import sse
+from openinference import alarms, clock, sse
 from openinference.context import RequestContext
 from openinference.rest._wire import Answering
 
@@ -21,9 +21,8 @@ class EventSender:
     def __init__(self, context: RequestContext, out: Answering) -> None:
         self._context = context
         self._out = out
-        self._loop = asyncio.get_running_loop()
-        self._sent_at = self._loop.time()
-        self._timer = self._loop.call_later(QUIET_S, self._look)
+        self._sent_at = clock.now()
+        self._alarm = alarms.call_at(self._sent_at + QUIET_S, self._look)
         self._comment: asyncio.Task[None] | None = None
         self.begun = False
 
@@ -31,37 +30,41 @@ class EventSender:
         """Sends events; the first goes with the status 200."""
         if self._comment is not None:
             await self._comment
-        await self._part(part)
+        if not self.begun:
+            await self._begin()
+        await self._out.part(part)
+        self._sent_at = clock.now()
 
     async def settle(self) -> None:
         """Ends the comments."""
-        self._timer.cancel()
+        self._alarm.cancel()
         if self._comment is not None:
             await self._comment
 
-    async def _part(self, part: bytes) -> None:
-        if not self.begun:
-            self.begun = True
-            headers = {
-                "content-type": sse.CONTENT_TYPE,
-                "cache-control": "no-cache",
-                # Nginx-like proxies buffer answers unless told.
-                "x-accel-buffering": "no",
-                **self._context.returned(),
-            }
-            await self._out.begin(headers.items())
-        await self._out.part(part)
-        self._sent_at = self._loop.time()
+    async def _begin(self) -> None:
+        self.begun = True
+        headers = {
+            "content-type": sse.CONTENT_TYPE,
+            "cache-control": "no-cache",
+            # Nginx-like proxies buffer answers unless told.
+            "x-accel-buffering": "no",
+            **self._context.returned(),
+        }
+        await self._out.begin(headers.items())
 
     def _look(self) -> None:
+        now = clock.now()
         due = self._sent_at + QUIET_S
-        if due <= self._loop.time():
-            self._comment = self._loop.create_task(self._say_wait())
-            due = self._loop.time() + QUIET_S
-        self._timer = self._loop.call_at(due, self._look)
+        if due <= now:
+            self._comment = asyncio.create_task(self._say_wait())
+            due = now + QUIET_S
+        self._alarm = alarms.call_at(due, self._look)
 
     async def _say_wait(self) -> None:
         try:
-            await self._part(sse.comment(self._context.reply.note or "waiting for the model"))
+            if not self.begun:
+                await self._begin()
+            await self._out.part(sse.comment(self._context.reply.note or "waiting for the model"))
+            self._sent_at = clock.now()
         finally:
             self._comment = None

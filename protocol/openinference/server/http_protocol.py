@@ -12,6 +12,7 @@ import httptools
 import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from openinference import alarms, clock
 from openinference.repeats import SCOPE, Arrival, Candidate, Repeats, arrival
 from openinference.rest import _wire
 
@@ -40,9 +41,9 @@ class StrictHttpProtocol(HttpToolsProtocol):
         self._in_message = False
         self._head_bytes = 0
         self._refusal = (400, "the request is not valid HTTP/1.1")
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm: alarms.Alarm | None = None
         self._idle_since = 0.0
-        self._idle_timer: asyncio.TimerHandle | None = None
+        self._idle_alarm: alarms.Alarm | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -50,8 +51,8 @@ class StrictHttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
+        if self._idle_alarm is not None:
+            self._idle_alarm.cancel()
         super().connection_lost(exc)
         for wire in self._wires:
             if wire.is_open:
@@ -92,7 +93,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
                 self._refuse(*_HEAD_TOO_LARGE)
                 return
         if self._in_message or self.cycle is None or self.cycle.response_complete:
-            if self._timer is None:
+            if self._alarm is None:
                 self._arm(HEAD_S)
         else:
             self._disarm()
@@ -104,13 +105,15 @@ class StrictHttpProtocol(HttpToolsProtocol):
         self._head_bytes = 0
 
     def on_headers_complete(self) -> None:
-        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > (
-            MAX_HEAD_BYTES
-        ):
+        octets, hosts, host = len(self.url), 0, b""
+        for name, value in self.headers:
+            octets += len(name) + len(value)
+            if name == b"host":
+                hosts, host = hosts + 1, value
+        if octets > MAX_HEAD_BYTES:
             self._refusal = _HEAD_TOO_LARGE
             raise ValueError
-        hosts = [value for name, value in self.headers if name == b"host"]
-        if len(hosts) > 1 or not all(map(_HOST.fullmatch, hosts)):
+        if hosts > 1 or not _HOST.fullmatch(host):
             self._refusal = (400, "header Host must be one host and port")
             raise ValueError
         if not hosts and self.parser.get_http_version() != "1.0":
@@ -123,7 +126,10 @@ class StrictHttpProtocol(HttpToolsProtocol):
             # Its task has not begun yet.
             wire = _wire.Wire(self.cycle)
             self.cycle.scope[_wire.SCOPE] = wire  # type: ignore[typeddict-unknown-key]
-            self._wires = [*(each for each in self._wires if each.is_open), wire]
+            if before is None or before.response_complete:
+                # Answers go out in the order of their requests: all have.
+                self._wires.clear()
+            self._wires.append(wire)
 
     def on_message_complete(self) -> None:
         self._in_message = False
@@ -139,8 +145,8 @@ class StrictHttpProtocol(HttpToolsProtocol):
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
         else:
-            self._idle_since = self.loop.time()
-            if self._idle_timer is None:
+            self._idle_since = clock.now()
+            if self._idle_alarm is None:
                 self._look_at_idle(self._idle_since + self.timeout_keep_alive)
         if self._in_message and not self._in_head:
             self._arm(LINGER_S)
@@ -150,7 +156,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
         if self._repeats is None or self.flow.write_paused or self.transport.is_closing():
             return False
         address = self.client[0] if self.client else ""
-        answer = self._repeats.answer(arrived, address, self.loop.time())
+        answer = self._repeats.answer(arrived, address, clock.now())
         if answer is None:
             return False
         head = [STATUS_LINE[200]]
@@ -162,22 +168,22 @@ class StrictHttpProtocol(HttpToolsProtocol):
 
     def _arm(self, seconds: float) -> None:
         self._disarm()
-        self._timer = self.loop.call_later(seconds, self._stalled)
+        self._alarm = alarms.call_at(clock.now() + seconds, self._stalled)
 
     def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
 
     def _look_at_idle(self, due: float) -> None:
-        self._idle_timer = self.loop.call_at(due, self._close_idle)
+        self._idle_alarm = alarms.call_at(due, self._close_idle)
 
     def _close_idle(self) -> None:
         """Ends a connection on which nothing was asked for `timeout_keep_alive`."""
-        self._idle_timer = None
+        self._idle_alarm = None
         if self.transport.is_closing():
             return
-        now = self.loop.time()
+        now = clock.now()
         if self._in_message or not self.cycle.response_complete:
             self._look_at_idle(now + self.timeout_keep_alive)
         elif now < self._idle_since + self.timeout_keep_alive:
@@ -187,7 +193,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
 
     def _stalled(self) -> None:
         """The client has not sent in time what it owes."""
-        self._timer = None
+        self._alarm = None
         if self.flow.read_paused:
             # It is we who do not read: an earlier request of this connection is being answered.
             self._arm(HEAD_S)

@@ -99,6 +99,9 @@ async def serve(
             timeout_graceful_shutdown=None,
             lifespan="off",
             server_header=False,
+            # Whose X-Forwarded-For to believe is the stages' to say: uvicorn would believe whoever
+            # calls from this machine, which in a pod is queue-proxy.
+            proxy_headers=False,
         )
     )
     _settle_garbage_collector()

@@ -2,7 +2,7 @@
 
 Each stream begins with "begun", waits for the drain, and then tells what it sees; what follows is
 the behaviour: `finish` ends, `hang` never does. `fail` raises in the background when asked a
-second time.
+second time. `address` tells the caller's address at once.
 """
 
 import asyncio
@@ -41,6 +41,9 @@ class Service:
         return text_tensors.model_metadata(model, "draining")
 
     async def generate(self, request, version, context):
+        if self.behaviour == "address":
+            yield Chunk(0, context.caller.address, 1, 1, FinishReason.EOS)
+            return
         yield Chunk(0, "begun", 1, 1)
         if self.behaviour == "fail":
             self.asked.set()

@@ -227,3 +227,12 @@ async def test_a_failure_in_the_background_ends_the_server_with_an_error(start, 
         _, err = await server.process.communicate()
     assert server.process.returncode == 1
     assert b"RuntimeError: the background failed" in err
+
+
+async def test_the_callers_address_is_the_sockets_whatever_a_header_says(start, client):
+    server = await start("address")
+    headers = {"x-forwarded-for": "203.0.113.7", "x-forwarded-proto": "https"}
+    answer = await client.post(
+        f"{server.url}/v2/models/m/generate", json={"text_input": "Hi"}, headers=headers
+    )
+    assert answer.json()["text_output"] == "127.0.0.1"
