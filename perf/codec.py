@@ -1,8 +1,9 @@
-"""`python perf/codec.py`: CPU time of decoding and encoding one text request, ours and KServe's.
+"""`python perf/codec.py`: CPU time of decoding and encoding one request or token, and KServe's.
 
 Pure functions only, no socket: body bytes to a request that is checked and ready to generate, and
-the answer to body bytes. All take turns in every repetition. KServe's are what its routes do:
-pydantic's model, InferRequest and back; it checks fewer rules.
+the answer to body bytes; the predictor's message of one token, and the event that it becomes. All
+take turns in every repetition. KServe's are what its routes do: pydantic's model, InferRequest and
+back; it checks fewer rules.
 """
 
 import argparse
@@ -19,10 +20,12 @@ from kserve import InferOutput, InferRequest, InferResponse
 from kserve.protocol.rest.v2_datamodels import InferenceRequest, InferenceResponse
 
 from openinference import text_tensors, v2_grpc, v2_json
+from openinference.chunk_messages import AnswerReader, StreamReader
 from openinference.generate_json import GenerateCall
-from openinference.generation import Completion, FinishReason, GenerationRequest
+from openinference.generation import Chunk, Completion, FinishReason, GenerationRequest
 from openinference.openai_json import Endpoint, OpenAICall
 from openinference.proto import inference_pb2 as pb
+from openinference.request_messages import RequestWriter
 from openinference.sampling import SamplingParams
 
 MODEL = "chat"
@@ -30,6 +33,7 @@ PROMPT = "Answer in one sentence: what is the capital of France, and on which ri
 ANSWER = "Paris is the capital of France, and it lies on the Seine."
 PARAMETERS = {"max_tokens": 64, "temperature": 0.2, "top_p": 0.9}
 COMPLETION = Completion(ANSWER, FinishReason.EOS, 20, 15)
+TOKEN = Chunk(0, " capital", 20, 4)
 # What the issue allows, each way.
 TARGET_US = 50.0
 
@@ -67,13 +71,21 @@ def ours() -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
     body, length = binary_infer()
     json_infer = v2_json.infer_request(MODEL, None, INFER, None)
     binary = v2_json.infer_request(MODEL, None, body, length)
-    message = v2_grpc.encode_request(text_tensors.infer_request(REQUEST)).SerializeToString()
+    requests, answers, tokens = RequestWriter(), AnswerReader(), StreamReader()
+    message = requests.write(REQUEST, MODEL)
     on_hop = v2_grpc.decode_request(pb.ModelInferRequest.FromString(message))
     answer = v2_grpc.encode_response(
         text_tensors.infer_response(on_hop, None, [COMPLETION]), raw=True
     ).SerializeToString()
+    token_message = pb.ModelStreamInferResponse(
+        infer_response=v2_grpc.encode_response(
+            text_tensors.chunk_response(on_hop, None, TOKEN, final=False), raw=True
+        )
+    ).SerializeToString()
     generate = GenerateCall(MODEL, orjson.loads(GENERATE), stream=False)
+    generate_stream = GenerateCall(MODEL, orjson.loads(GENERATE), stream=True)
     chat = OpenAICall(Endpoint.CHAT, orjson.loads(CHAT))
+    chat_stream = OpenAICall(Endpoint.CHAT, {**orjson.loads(CHAT), "stream": True})
 
     def rest_in(data: bytes, header: str | None) -> GenerationRequest:
         infer = v2_json.infer_request(MODEL, None, data, header)
@@ -95,10 +107,8 @@ def ours() -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
             ).SerializeToString(),
         ),
         "to the predictor": (
-            lambda: text_tensors.chunks(
-                v2_grpc.decode_response(pb.ModelInferResponse.FromString(answer))
-            ),
-            lambda: v2_grpc.encode_request(text_tensors.infer_request(REQUEST)).SerializeToString(),
+            lambda: answers.read(answer, MODEL),
+            lambda: requests.write(REQUEST, MODEL),
         ),
         "generate": (
             lambda: GenerateCall(MODEL, v2_json.load_object(GENERATE), stream=False),
@@ -107,6 +117,14 @@ def ours() -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
         "OpenAI chat": (
             lambda: OpenAICall(Endpoint.CHAT, v2_json.load_object(CHAT)),
             lambda: orjson.dumps(chat.answer([COMPLETION])),
+        ),
+        "a token, generate_stream": (
+            lambda: tokens.read(token_message),
+            lambda: generate_stream.encoded_events(TOKEN),
+        ),
+        "a token, OpenAI chat": (
+            lambda: tokens.read(token_message),
+            lambda: chat_stream.encoded_events(TOKEN),
         ),
     }
 
