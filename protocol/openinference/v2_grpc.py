@@ -5,6 +5,7 @@ is answered with raw contents, one that came typed is answered typed.
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -93,26 +94,38 @@ def decode_response(message: pb.ModelInferResponse) -> InferResponse:
 
 def encode_response(response: InferResponse, *, raw: bool) -> pb.ModelInferResponse:
     """An inference answer as protobuf, with raw or with typed contents."""
-    message = pb.ModelInferResponse(model_name=response.model)
+    message = pb.ModelInferResponse()
+    message.CopyFrom(
+        _described(
+            tuple([(each.name, each.datatype.name, each.shape) for each in response.outputs])
+        )
+    )
+    message.model_name = response.model
     if response.version is not None:
         message.model_version = response.version
     if response.id is not None:
         message.id = response.id
     _encode_parameters(response.parameters, message.parameters)
-    for tensor in response.outputs:
-        output = message.outputs.add(
-            name=tensor.name, datatype=tensor.datatype.name, shape=tensor.shape
-        )
-        if raw:
-            message.raw_output_contents.append(tensors_raw.encode(tensor))
-        else:
-            field = tensor.datatype.contents_field
-            if field is None:
-                raise InvalidInput(
-                    f"output '{tensor.name}': {tensor.datatype.name} travels only in raw contents"
-                )
-            data = tensor.data if isinstance(tensor.data, tuple) else tensor.data.tolist()
-            getattr(output.contents, field).extend(data)
+    if raw:
+        message.raw_output_contents.extend([tensors_raw.encode(each) for each in response.outputs])
+        return message
+    for output, tensor in zip(message.outputs, response.outputs, strict=True):
+        field = tensor.datatype.contents_field
+        if field is None:
+            raise InvalidInput(
+                f"output '{tensor.name}': {tensor.datatype.name} travels only in raw contents"
+            )
+        data = tensor.data if isinstance(tensor.data, tuple) else tensor.data.tolist()
+        getattr(output.contents, field).extend(data)
+    return message
+
+
+@lru_cache(maxsize=256)
+def _described(outputs: tuple[tuple[str, str, tuple[int, ...]], ...]) -> pb.ModelInferResponse:
+    """An answer with these names, datatypes and shapes, of which there are few, to be copied."""
+    message = pb.ModelInferResponse()
+    for name, datatype, shape in outputs:
+        message.outputs.add(name=name, datatype=datatype, shape=shape)
     return message
 
 
