@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import secrets
 from contextlib import aclosing
 from typing import Final
 
@@ -14,7 +13,7 @@ from llm_transformer.cache.shared import Claim
 from llm_transformer.cache.shelf import Shelf
 from llm_transformer.forward import Forward
 from openinference import clock
-from openinference.context import NOBODY, Cached, RequestContext, logged
+from openinference.context import NOBODY, Cached, RequestContext, logged, new_request_id
 from openinference.errors import InternalError, ServingError
 from openinference.generation import GenerationRequest
 
@@ -95,7 +94,7 @@ class Flights:
     ) -> None:
         """From take-off to the record; the followers learn of every end."""
         shared, model = self._shelf.shared, request.model
-        token = None if renews else secrets.token_hex(8)
+        token = None if renews else new_request_id()
         # Whether the lease may be ours, also while the answer to our claim is on its way.
         leased = token is not None
         renewal: asyncio.Task[None] | None = None
@@ -145,7 +144,7 @@ class Flights:
                 async for chunk in chunks:
                     await flight.add(chunk)
         except ServingError as error:
-            kept = self._keep(digest, self._pack_error(error, self._answered(request, context)))
+            kept = self._keep(digest, self._failure(error, self._answered(request, context)))
             if kept is not None:
                 metrics.NEGATIVE.inc()
             flight.fail(error, kept)
@@ -154,40 +153,49 @@ class Flights:
             logger.exception("request %s failed", context.request_id, extra=logged(context))
             flight.fail(InternalError())
             return None
-        kept = self._keep(digest, self._pack(flight, request, self._answered(request, context)))
+        kept = self._keep(digest, self._answer(flight, request, self._answered(request, context)))
         flight.finish(kept)
         return kept
 
     def _answered(self, request: GenerationRequest, context: RequestContext) -> str | None:
         return self._shelf.weights.learn(request.model, context.reply.weights_id)
 
-    def _pack(
+    def _answer(
         self, flight: Flight, request: GenerationRequest, weights_id: str | None
-    ) -> bytes | None:
+    ) -> Record | None:
         """The answer as it is kept, if it may be."""
         if weights_id is None:
             metrics.NOT_KEPT.labels("no_weights_id").inc()
             return None
-        packed = None
+        kept = None
         if flight.keeps_all:
-            packed = record.answer(
-                request, flight.chunks, weights_id=weights_id, ttl_s=flight.ttl_s
+            kept = record.answer(
+                request,
+                flight.chunks,
+                weights_id=weights_id,
+                ttl_s=flight.ttl_s,
+                made_at=clock.now(),
             )
-            if packed is None:
+            if kept is None:
                 metrics.NOT_KEPT.labels("incomplete").inc()
-        if not flight.keeps_all or (packed is not None and len(packed) > self._policy.record_bytes):
+        if not flight.keeps_all or (
+            kept is not None and len(kept.packed()) > self._policy.record_bytes
+        ):
             metrics.NOT_KEPT.labels("size").inc()
             return None
-        return packed
+        return kept
 
-    def _pack_error(self, error: ServingError, weights_id: str | None) -> bytes | None:
+    def _failure(self, error: ServingError, weights_id: str | None) -> Record | None:
         if weights_id is None or not self._policy.negative_ttl_s:
             return None
-        return record.failure(error, weights_id=weights_id, ttl_s=self._policy.negative_ttl_s)
+        return record.failure(
+            error,
+            weights_id=weights_id,
+            ttl_s=self._policy.negative_ttl_s,
+            made_at=clock.now(),
+        )
 
-    def _keep(self, digest: bytes, packed: bytes | None) -> Record | None:
-        if packed is None:
-            return None
-        kept = Record(packed, made_at=clock.now())
-        self._shelf.put_here(digest, kept)
+    def _keep(self, digest: bytes, kept: Record | None) -> Record | None:
+        if kept is not None:
+            self._shelf.put_here(digest, kept)
         return kept

@@ -1,6 +1,6 @@
 """A kept answer: the chunks of a finished generation, or the error that it will always end in.
 
-It is held packed, as JSON, which takes a tenth of the memory that chunks take; the same bytes go to
+It is packed as JSON, which takes a tenth of the memory that chunks take; the same bytes go to
 Redis, compressed where that pays, with a checksum. What cannot be read again is not an answer.
 """
 
@@ -9,6 +9,7 @@ import struct
 import sys
 import zlib
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 import orjson
@@ -32,6 +33,7 @@ _WORTH_KEEPING: Final = 0.9
 # What a record's place in the table, its numbers and its etag take, bytes.
 _PLACE_BYTES: Final = 600
 _NUMBERS_BYTES: Final = 64
+_tokens: Final = attrgetter("tokens")
 
 
 class Broken(Exception):
@@ -53,38 +55,67 @@ class Record:
         "etag",
         "made_at",
         "prompt_tokens",
-        "size",
         "ttl_s",
         "weights_id",
     )
 
-    def __init__(self, packed: bytes, *, made_at: float) -> None:
-        """Raises Broken for what `answer` or `failure` has not packed."""
-        try:
-            content = orjson.loads(packed)
-            self.weights_id: str = content["weights"]
-            self.ttl_s = float(content["ttl"])
-            self._choices = int(content["n"])
-            chunks = [_chunk(values) for values in _list(content["chunks"])]
-            failure = content["error"]
-            self.error = None if failure is None else DETERMINISTIC[failure[0]](failure[1])
-        except (ValueError, KeyError, TypeError, errors.InternalError) as error:
-            raise Broken from error
-        usage = Usage(self._choices)
+    def __init__(
+        self,
+        chunks: Sequence[Chunk],
+        *,
+        choices: int,
+        weights_id: str,
+        ttl_s: float,
+        made_at: float,
+        error: ServingError | None = None,
+        packed: bytes | None = None,
+    ) -> None:
+        """Of `chunks`, `choices` sequences for a prompt, or an error; `packed` where it was read.
+
+        pre: `chunks` is a whole answer, or there is an error.
+        """
+        self.weights_id = weights_id
+        self.ttl_s = ttl_s
+        self.made_at = made_at
+        self.error = error
+        self._choices = choices
+        usage = Usage(choices)
         for chunk in chunks:
             usage.add(chunk)
         self.prompt_tokens = usage.prompt_tokens
         self.completion_tokens = usage.completion_tokens
         whole = _whole(chunks)
-        has_tokens = any(chunk.tokens for chunk in chunks)
-        # Texts of whole sequences are not kept twice; log probabilities are many objects, and stay
-        # packed. The copy is because orjson's own bytes may take several times their length.
+        self.etag = _etag(weights_id, whole)
+        self._packed = self._pack(chunks) if packed is None else packed
+        # Log probabilities are many objects, and stay packed.
+        has_tokens = any(map(_tokens, chunks))
         self._whole = None if has_tokens else whole
-        plain = not has_tokens and len(whole) == len(chunks)
-        self._packed = None if plain else bytes(memoryview(packed))
-        self.made_at = made_at
-        self.etag = _etag(self.weights_id, whole)
-        self.size = (
+        if packed is not None and not has_tokens and len(whole) == len(chunks):
+            # Texts of whole sequences are not kept twice.
+            self._packed = None
+
+    @classmethod
+    def read(cls, packed: bytes, *, made_at: float) -> "Record":
+        """The record that was packed; raises Broken for what is none."""
+        try:
+            content = orjson.loads(packed)
+            failure = content["error"]
+            return cls(
+                [_chunk(values) for values in _list(content["chunks"])],
+                choices=int(content["n"]),
+                weights_id=content["weights"],
+                ttl_s=float(content["ttl"]),
+                made_at=made_at,
+                error=None if failure is None else DETERMINISTIC[failure[0]](failure[1]),
+                packed=packed,
+            )
+        except (ValueError, KeyError, TypeError, errors.InternalError) as error:
+            raise Broken from error
+
+    @property
+    def size(self) -> int:
+        """What it takes in memory, in bytes, with its place in a table."""
+        return (
             _PLACE_BYTES
             + (0 if self._packed is None else sys.getsizeof(self._packed))
             + sum(
@@ -102,12 +133,11 @@ class Record:
         return max(0.0, now - self.made_at)
 
     def packed(self) -> bytes:
-        """The bytes that it was made from, or others that make the same."""
+        """The bytes that `read` makes the same of."""
         if self._packed is not None:
             return self._packed
         assert self._whole is not None, "what is not packed is whole"
-        error = None if self.error is None else (type(self.error).__name__, self.error.message)
-        return _pack(self.weights_id, self.ttl_s, self._choices, self._whole, error)
+        return self._pack(self._whole)
 
     def chunks(self, *, stream: bool) -> Sequence[Chunk]:
         """The chunks as they once came; with `stream` false one last chunk for each sequence."""
@@ -117,23 +147,52 @@ class Record:
         chunks = [_chunk(values) for values in orjson.loads(self._packed)["chunks"]]
         return chunks if stream else _whole(chunks)
 
+    def _pack(self, chunks: Sequence[Chunk]) -> bytes:
+        values = [
+            (
+                *(c.index, c.text, c.num_input_tokens, c.num_output_tokens, c.finish_reason),
+                tokens.encode(c.tokens).decode() if c.tokens else None,
+            )
+            for c in chunks
+        ]
+        error = None if self.error is None else (type(self.error).__name__, self.error.message)
+        return orjson.dumps(
+            {
+                "weights": self.weights_id,
+                "ttl": self.ttl_s,
+                "n": self._choices,
+                "chunks": values,
+                "error": error,
+            }
+        )
+
 
 def answer(
-    request: GenerationRequest, chunks: Sequence[Chunk], *, weights_id: str, ttl_s: float
-) -> bytes | None:
-    """`chunks` packed; None unless they are the whole answer to `request`."""
-    ended = sorted(chunk.index for chunk in chunks if chunk.finish_reason is not None)
+    request: GenerationRequest,
+    chunks: Sequence[Chunk],
+    *,
+    weights_id: str,
+    ttl_s: float,
+    made_at: float,
+) -> Record | None:
+    """`chunks` as a record; None unless they are the whole answer to `request`."""
+    ended = sorted([chunk.index for chunk in chunks if chunk.finish_reason is not None])
     if ended != list(range(request.sequences)):
         return None
-    return _pack(weights_id, ttl_s, request.sampling.n, chunks)
+    return Record(
+        chunks,
+        choices=request.sampling.n,
+        weights_id=weights_id,
+        ttl_s=ttl_s,
+        made_at=made_at,
+    )
 
 
-def failure(error: ServingError, *, weights_id: str, ttl_s: float) -> bytes | None:
-    """`error` packed; None unless the same request always ends in it."""
-    kind = type(error).__name__
-    if DETERMINISTIC.get(kind) is not type(error):
+def failure(error: ServingError, *, weights_id: str, ttl_s: float, made_at: float) -> Record | None:
+    """`error` as a record; None unless the same request always ends in it."""
+    if DETERMINISTIC.get(type(error).__name__) is not type(error):
         return None
-    return _pack(weights_id, ttl_s, 1, (), (kind, error.message))
+    return Record((), choices=1, weights_id=weights_id, ttl_s=ttl_s, made_at=made_at, error=error)
 
 
 def to_wire(packed: bytes) -> bytes:
@@ -163,24 +222,6 @@ def from_wire(wire: bytes, *, most: int) -> bytes:
     return body
 
 
-def _pack(
-    weights_id: str,
-    ttl_s: float,
-    choices: int,
-    chunks: Sequence[Chunk],
-    error: tuple[str, str] | None = None,
-) -> bytes:
-    values = [
-        (
-            *(c.index, c.text, c.num_input_tokens, c.num_output_tokens, c.finish_reason),
-            tokens.encode(c.tokens).decode() if c.tokens else None,
-        )
-        for c in chunks
-    ]
-    content = {"weights": weights_id, "ttl": ttl_s, "n": choices, "chunks": values, "error": error}
-    return orjson.dumps(content)
-
-
 def _list(value: Any) -> list[Any]:
     if type(value) is not list:
         raise Broken
@@ -208,6 +249,8 @@ def _chunk(values: Any) -> Chunk:
 
 
 def _whole(chunks: Sequence[Chunk]) -> tuple[Chunk, ...]:
+    if len(chunks) == 1 and chunks[0].finish_reason is not None:
+        return (chunks[0],)
     texts: dict[int, list[str]] = {}
     told: dict[int, tuple[tokens.Token, ...]] = {}
     ends: list[Chunk] = []

@@ -193,7 +193,7 @@ class RedisCache:
                 if len(wire) <= ASIDE_BYTES
                 else await asyncio.to_thread(from_wire, wire, most=self._most)
             )
-            record = _of(slot, Record(packed, made_at=0.0))
+            record = _of(slot, Record.read(packed, made_at=0.0))
         except Broken:
             metrics.L2_ERRORS.labels("broken").inc()
             try:

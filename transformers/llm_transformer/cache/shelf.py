@@ -30,7 +30,7 @@ class Shelf:
         if weights_id is None:
             return None
         now = clock.now()
-        record = self._local.get((digest, weights_id), now)
+        record = self._local.get(_key(digest, weights_id), now)
         if record is None or not asked.accepts(record.age_s(now)):
             return None
         self.weights.check(model, now)
@@ -46,7 +46,7 @@ class Shelf:
 
     def put_here(self, digest: bytes, record: Record) -> None:
         """Keeps it in this process."""
-        self._local.put((digest, record.weights_id), record)
+        self._local.put(_key(digest, record.weights_id), record)
 
     def slot(self, digest: bytes, model: str) -> Slot:
         """The place in L2, for the weights as they are known now."""
@@ -79,3 +79,8 @@ class Shelf:
             waited = True
             await asyncio.sleep(pause_s)
             pause_s = min(LONGEST_PAUSE_S, 1.5 * pause_s)
+
+
+def _key(digest: bytes, weights_id: str) -> bytes:
+    """Of an answer in this process; all digests have one length."""
+    return digest + weights_id.encode()

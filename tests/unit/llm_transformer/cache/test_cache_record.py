@@ -22,8 +22,11 @@ MOST = 2**20
 
 
 def _record(chunks=(HEL, LO), request=None, now=0.0):
-    packed = record.answer(request or ask(), chunks, weights_id="w", ttl_s=400)
-    return Record(packed, made_at=now)
+    return record.answer(request or ask(), chunks, weights_id="w", ttl_s=400, made_at=now)
+
+
+def _read(kept):
+    return Record.read(from_wire(to_wire(kept.packed()), most=MOST), made_at=kept.made_at)
 
 
 def test_chunks_come_back_as_they_came_or_whole():
@@ -54,24 +57,24 @@ def test_log_probabilities_come_back_too():
     assert list(kept.chunks(stream=True)) == chunks
     (whole,) = kept.chunks(stream=False)
     assert whole == Chunk(0, "Hello", 3, 2, FinishReason.EOS, chunks[0].tokens + chunks[1].tokens)
-    again = Record(from_wire(to_wire(kept.packed()), most=MOST), made_at=0)
+    again = _read(kept)
     assert list(again.chunks(stream=True)) == chunks
 
 
 @pytest.mark.parametrize("chunks", [[], [HEL], [LO, LO], [HEL, LO, Chunk(1, "", 3, 1, "length")]])
-def test_what_is_not_the_whole_answer_is_not_packed(chunks):
-    assert record.answer(ask(), chunks, weights_id="w", ttl_s=400) is None
+def test_what_is_not_the_whole_answer_is_not_kept(chunks):
+    assert record.answer(ask(), chunks, weights_id="w", ttl_s=400, made_at=0) is None
 
 
-def test_only_errors_that_always_come_are_packed(every_error):
-    kept = set()
+def test_only_errors_that_always_come_are_kept(every_error):
+    always = set()
     for error in every_error:
-        packed = record.failure(error, weights_id="w", ttl_s=60)
-        if packed is not None:
-            again = Record(packed, made_at=0).error
+        kept = record.failure(error, weights_id="w", ttl_s=60, made_at=0)
+        if kept is not None:
+            again = _read(kept).error
             assert (type(again), again.message) == (type(error), error.message)
-            kept.add(type(error))
-    assert kept == {errors.InvalidInput, errors.PayloadTooLarge, errors.Unsupported}
+            always.add(type(error))
+    assert always == {errors.InvalidInput, errors.PayloadTooLarge, errors.Unsupported}
 
 
 texts = st.text(max_size=40)
@@ -84,7 +87,7 @@ def test_a_record_survives_the_wire(parts, whole):
     chunks = [Chunk(0, text, 3, number) for number, text in enumerate(parts[:-1])]
     chunks.append(Chunk(0, parts[-1], 3, len(parts), FinishReason.EOS))
     kept = _record(chunks)
-    again = Record(from_wire(to_wire(kept.packed()), most=MOST), made_at=0)
+    again = _read(kept)
     assert list(again.chunks(stream=True)) == chunks
     assert again.etag == kept.etag
 
@@ -97,7 +100,7 @@ def test_large_records_are_compressed():
 @given(st.binary(max_size=200))
 def test_no_bytes_but_a_record_are_a_record(wire):
     with pytest.raises(Broken):
-        Record(from_wire(wire, most=MOST), made_at=0)
+        Record.read(from_wire(wire, most=MOST), made_at=0)
 
 
 @given(st.data())
@@ -117,7 +120,7 @@ def test_json_that_is_no_list_of_chunks_is_broken(content):
     assume(content != [])
     packed = {"weights": "w", "ttl": 1, "n": 1, "error": None, "chunks": content}
     with pytest.raises(Broken):
-        Record(orjson.dumps(packed), made_at=0)
+        Record.read(orjson.dumps(packed), made_at=0)
 
 
 def test_a_bomb_is_broken():
@@ -128,18 +131,21 @@ def test_a_bomb_is_broken():
         from_wire(wire, most=MOST)
 
 
+@pytest.mark.parametrize("is_asked_for", [False, True])
 @pytest.mark.parametrize("tokens", [1, 40, 400])
 @pytest.mark.parametrize("letter", ["a", "\u0142", "\U0001f600"])
-def test_the_size_is_what_it_takes_in_memory(tokens, letter):
+def test_the_size_is_what_it_takes_in_memory(tokens, letter, is_asked_for):
     cache = LocalCache(2**30)
-    records = 40
+    keys = [number.to_bytes(21) for number in range(40)]
     gc.collect()
     tracemalloc.start()
     before = tracemalloc.take_snapshot()
-    for number in range(records):
+    for key in keys:
         chunks = [Chunk(0, letter * 4, 300, 300 + n) for n in range(tokens - 1)]
         chunks.append(Chunk(0, letter * 4, 300, 300 + tokens, FinishReason.LENGTH))
-        cache.put((number.to_bytes(20), "w"), _record(chunks))
+        cache.put(bytes(memoryview(key)), _record(chunks))
+        if is_asked_for:
+            assert cache.get(key, 0).chunks(stream=False)[0].text == letter * 4 * tokens
     del chunks
     gc.collect()
     taken = sum(s.size_diff for s in tracemalloc.take_snapshot().compare_to(before, "filename"))
@@ -147,33 +153,68 @@ def test_the_size_is_what_it_takes_in_memory(tokens, letter):
     assert 0.9 * cache.bytes <= taken <= 1.15 * cache.bytes
 
 
+def test_an_answer_that_nobody_asks_for_again_is_no_work_for_the_garbage_collector():
+    cache = LocalCache(2**30)
+    gc.collect()
+    before = len(gc.get_objects())
+    for number in range(1000):
+        cache.put(number.to_bytes(21), _record())
+    gc.collect()
+    assert len(gc.get_objects()) < before + 50
+
+
+def _sizes():
+    """Of an answer that nobody has asked for again, and of one that somebody has."""
+    cache = LocalCache(2**20)
+    cache.put(b"a", _record())
+    packed = cache.bytes
+    cache.get(b"a", 0)
+    return packed, cache.bytes
+
+
 def test_the_least_recently_used_leave_when_the_bytes_are_over():
-    size = _record().size
-    cache = LocalCache(3 * size)
+    packed, asked_for = _sizes()
+    cache = LocalCache(2 * packed + asked_for)
     for name in (b"a", b"b", b"c"):
-        cache.put((name, "w"), _record())
-    cache.get((b"a", "w"), 0)
-    cache.put((b"d", "w"), _record())
-    assert [cache.get((name, "w"), 0) is not None for name in (b"a", b"b", b"c", b"d")] == [
-        True,
-        False,
-        True,
-        True,
-    ]
-    assert (cache.bytes, len(cache)) == (3 * size, 3)
+        cache.put(name, _record())
+    cache.get(b"a", 0)
+    assert (cache.bytes, len(cache)) == (2 * packed + asked_for, 3)
+    cache.put(b"d", _record())
+    assert (cache.bytes, len(cache)) == (2 * packed + asked_for, 3)
+    assert cache.get(b"b", 0) is None
+    assert cache.get(b"a", 0) is not None
+
+
+def test_an_answer_that_grows_when_it_is_asked_for_pushes_out_the_least_recently_used():
+    packed, asked_for = _sizes()
+    cache = LocalCache(packed + asked_for - 1)
+    cache.put(b"a", _record())
+    cache.put(b"b", _record())
+    assert cache.get(b"a", 0) is not None
+    assert (cache.bytes, len(cache)) == (asked_for, 1)
+    assert cache.get(b"b", 0) is None
+
+
+def test_an_answer_that_is_too_large_to_be_kept_at_hand_is_given_all_the_same():
+    packed, asked_for = _sizes()
+    cache = LocalCache(asked_for - 1)
+    cache.put(b"a", _record())
+    for _ in range(2):
+        assert list(cache.get(b"a", 0).chunks(stream=True)) == [HEL, LO]
+    assert (cache.bytes, len(cache)) == (packed, 1)
 
 
 def test_a_record_that_fits_nowhere_pushes_nobody_out():
     cache = LocalCache(_record().size + 100)
-    cache.put((b"a", "w"), _record())
-    cache.put((b"b", "w"), _record([Chunk(0, "x" * 2000, 3, 2, FinishReason.EOS)]))
-    assert cache.get((b"a", "w"), 0) is not None
+    cache.put(b"a", _record())
+    cache.put(b"b", _record([Chunk(0, "x" * 2000, 3, 2, FinishReason.EOS)]))
+    assert cache.get(b"a", 0) is not None
     assert len(cache) == 1
 
 
 def test_an_expired_record_is_gone_and_its_bytes_too():
     cache = LocalCache(2**20)
-    cache.put((b"a", "w"), _record(now=100.0))
-    assert cache.get((b"a", "w"), 499.9) is not None
-    assert cache.get((b"a", "w"), 500.0) is None
+    cache.put(b"a", _record(now=100.0))
+    assert cache.get(b"a", 499.9) is not None
+    assert cache.get(b"a", 500.0) is None
     assert (cache.bytes, len(cache)) == (0, 0)

@@ -216,7 +216,7 @@ async def test_a_leader_that_falls_silent_loses_its_lease_and_may_not_write(
     await until_asked(has_taken_over)
     stage, predictor = await replica(), FakePredictor()
     await answer(stage, ask("to have a record"))
-    record = stage.shelf._local.get((digest_of(ask("to have a record"), "acme"), "w1"), 0)
+    record = stage.shelf.look_here(digest_of(ask("to have a record"), "acme"), "m", Directives())
     await frozen.commit(slot, "frozen", record)
     assert await other.get(slot) is None
     await frozen.release(slot, "frozen")
