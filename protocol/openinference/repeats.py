@@ -6,13 +6,12 @@ the caller may ask, what it costs and what the answer is, the service decides ea
 cannot do so at once the request goes the usual way.
 """
 
-import logging
 import re
 import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 from openinference import metrics
 from openinference.context import (
@@ -25,8 +24,6 @@ from openinference.context import (
 )
 from openinference.errors import ServingError
 from openinference.generation import Chunk, GenerationRequest
-
-logger = logging.getLogger("openinference.repeats")
 
 # Of one request, in bytes: what arrives in one piece is hardly longer.
 MOST_BYTES: Final = 16 * 2**10
@@ -44,8 +41,7 @@ _IDS: Final = re.compile(
 SCOPE: Final = "keepwarm.repeat"
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(NamedTuple):
     """A request's bytes: `said` without the lines of its ids, and those where they are usable."""
 
     said: bytes
@@ -77,13 +73,16 @@ class Keeper(Protocol):
 
     def kept(
         self, request: GenerationRequest, version: str | None, context: RequestContext
-    ) -> AsyncGenerator[Chunk, None] | None:
-        """The chunks of an answer that needs no waiting at all; None, and nothing done, else."""
+    ) -> tuple[Chunk, ...] | None:
+        """The chunks of an answer that needs no waiting at all; None, and nothing done, else.
+
+        The same tuple for the same answer, where that is known.
+        """
 
 
 @dataclass(slots=True)
 class Repeat:
-    """What a request said. `context` is as it was then, `timeout_s` what the request may take.
+    """What a request said. `context` is as it was then; its deadline says nothing of another time.
 
     `body_of` formats what the same chunks always give; `opening` is what each answer begins with
     anew.
@@ -94,14 +93,13 @@ class Repeat:
     request: GenerationRequest
     version: str | None
     context: RequestContext
-    timeout_s: float | None
-    body_of: Callable[[Sequence[Chunk]], bytes]
+    body_of: Callable[[tuple[Chunk, ...]], bytes]
     opening: Callable[[], bytes] = bytes
-    chunks: Sequence[Chunk] = ()
+    chunks: tuple[Chunk, ...] = ()
     body: bytes = b""
 
-    def answer(self, arrived: Arrival, address: str, now: float) -> bytes | None:
-        """The headers and the body of the answer at `now`; None when the service has to wait.
+    def answer(self, arrived: Arrival, address: str) -> bytes | None:
+        """The headers and the body of the answer; None when the service has to wait.
 
         `address` is the caller's IP.
         """
@@ -112,7 +110,7 @@ class Repeat:
             caller = replace(caller, address=address)
         context = RequestContext(
             arrived.request_id or new_request_id(),
-            None if self.timeout_s is None else now + self.timeout_s,
+            None,
             arrived.traceparent,
             None,
             was.tenant,
@@ -121,13 +119,12 @@ class Repeat:
             caller,
         )
         try:
-            kept = self.keeper.kept(self.request, self.version, context)
-            chunks = None if kept is None else _at_once(kept)
+            chunks = self.keeper.kept(self.request, self.version, context)
         except ServingError:
             return None
         if chunks is None:
             return None
-        body = self.body if self._is_same(chunks) else self._formatted(chunks)
+        body = self.body if self.body and chunks is self.chunks else self._formatted(chunks)
         opening = self.opening()
         self.endpoint.at_once("200", time.perf_counter() - began)
         headers = "".join([f"{name}: {value}\r\n" for name, value in context.returned().items()])
@@ -138,16 +135,11 @@ class Repeat:
             body,
         )
 
-    def _formatted(self, chunks: Sequence[Chunk]) -> bytes:
+    def _formatted(self, chunks: tuple[Chunk, ...]) -> bytes:
         body = self.body_of(chunks)
         is_kept = len(body) <= BODY_BYTES
         self.body, self.chunks = (body, chunks) if is_kept else (b"", ())
         return body
-
-    def _is_same(self, chunks: Sequence[Chunk]) -> bool:
-        return 0 < len(chunks) == len(self.chunks) and all(
-            new is old for new, old in zip(chunks, self.chunks, strict=True)
-        )
 
 
 class Repeats:
@@ -158,13 +150,13 @@ class Repeats:
         self._repeats: OrderedDict[bytes, Repeat] = OrderedDict()
         self._bytes = 0
 
-    def answer(self, arrived: Arrival, address: str, now: float) -> bytes | None:
+    def answer(self, arrived: Arrival, address: str) -> bytes | None:
         """What to answer with status 200; None for the usual way."""
         repeat = self._repeats.get(arrived.said)
         if repeat is None:
             return None
         self._repeats.move_to_end(arrived.said)
-        return repeat.answer(arrived, address, now)
+        return repeat.answer(arrived, address)
 
     def keep(self, said: bytes, repeat: Repeat) -> None:
         """Remembers what `said` says."""
@@ -191,20 +183,3 @@ class Candidate:
 def _size(said: bytes) -> int:
     """What an entry takes: what was said is there as bytes and as a request."""
     return _ENTRY_BYTES + 3 * len(said)
-
-
-def _at_once(chunks: AsyncGenerator[Chunk, None]) -> list[Chunk] | None:
-    """All chunks of a generator that never waits; None, and it is closed, if it does."""
-    got: list[Chunk] = []
-    while True:
-        step = chunks.__anext__()
-        try:
-            step.send(None)
-        except StopIteration as one:
-            got.append(one.value)
-        except StopAsyncIteration:
-            return got
-        else:
-            logger.error("an answer that was at hand waits")
-            step.close()
-            return None

@@ -6,7 +6,7 @@ Every label has a handful of values: models and plans are the operator's, routes
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from datetime import UTC, datetime
 from functools import cache
@@ -82,15 +82,14 @@ async def measured(
         tally.end(status, clock.now())
 
 
-async def counted(
-    chunks: AsyncGenerator[Chunk, None], request: GenerationRequest, context: RequestContext
-) -> AsyncGenerator[Chunk, None]:
-    """The chunks of an answer that is there; what ends in an error is asked for once more."""
+def count(
+    chunks: Iterable[Chunk], request: GenerationRequest, plan: str, context: RequestContext
+) -> None:
+    """Counts an answer that was there."""
     usage = Usage(request.sampling.n)
-    async for chunk in chunks:
+    for chunk in chunks:
         usage.add(chunk)
-        yield chunk
-    _count(request.model, context, "200", usage.prompt_tokens, usage.completion_tokens, seconds=0)
+    _count(request.model, plan, context, "200", usage, seconds=0)
 
 
 @cache
@@ -104,15 +103,15 @@ def _tokens(plan: str) -> tuple[Counter, Counter]:
 
 
 def _count(
-    model: str, context: RequestContext, status: str, prompt: int, generated: int, *, seconds: float
+    model: str, plan: str, context: RequestContext, status: str, used: Usage, *, seconds: float
 ) -> None:
     """Counts a generation that has ended, and with --log_format json tells of it."""
-    plan, route = context.plan or "none", context.caller.route
+    route = context.caller.route
     _generations(model, route, plan, status).inc()
-    if generated:
+    if used.completion_tokens:
         of_prompts, of_answers = _tokens(plan)
-        of_prompts.inc(prompt)
-        of_answers.inc(generated)
+        of_prompts.inc(used.prompt_tokens)
+        of_answers.inc(used.completion_tokens)
     if not _log.isEnabledFor(logging.INFO):
         return
     # What `keepwarm trace` reads.
@@ -124,8 +123,8 @@ def _count(
         "plan": plan,
         "status": 499 if status == CANCELLED else int(status),
         "cache": context.reply.cached or "off",
-        "input_tokens": prompt,
-        "output_tokens": generated,
+        "input_tokens": used.prompt_tokens,
+        "output_tokens": used.completion_tokens,
         "came": came.isoformat(timespec="milliseconds"),
         "duration_s": round(seconds, 4),
         "wait_s": round(min(context.reply.waited_s, seconds), 4),
@@ -178,8 +177,16 @@ class _Tally:
 
     def end(self, status: str, now: float) -> None:
         """Adds what has been counted to the metrics."""
-        prompt, generated = sum(self._prompts.values()), sum(self._said.values())
-        _count(self._model, self._context, status, prompt, generated, seconds=now - self._began)
-        queued_s = self._context.reply.queued_s
+        context = self._context
+        used = Usage(self._n, sum(self._prompts.values()), sum(self._said.values()))
+        _count(
+            self._model,
+            context.plan or "none",
+            context,
+            status,
+            used,
+            seconds=now - self._began,
+        )
+        queued_s = context.reply.queued_s
         if queued_s is not None:
             ENGINE_QUEUE_SECONDS.observe(queued_s)

@@ -7,7 +7,7 @@ from typing import Protocol
 from llm_transformer.auth import Identity
 from llm_transformer.cache.stage import CachedForward
 from llm_transformer.forward import Forward
-from llm_transformer.measured import counted, measured
+from llm_transformer.measured import count, measured
 from llm_transformer.models import ModelTable, model_table
 from llm_transformer.settings import TransformerSettings
 from openinference import text_tensors
@@ -90,7 +90,7 @@ class TransformerService:
 
     def kept(
         self, request: GenerationRequest, version: str | None, context: RequestContext
-    ) -> AsyncGenerator[Chunk, None] | None:
+    ) -> tuple[Chunk, ...] | None:
         """The chunks of an answer that this process has and may give at once; None, if not so.
 
         Never where limits are kept: they may have to ask Redis.
@@ -99,9 +99,10 @@ class TransformerService:
             return None
         identity = self._auth.identify(context, request.model)
         check_model(self.models, request.model, version)
-        context = identity.stamped(context)
-        chunks = self._forward.kept(request, context)
-        return None if chunks is None else counted(chunks, request, context)
+        chunks = self._forward.kept(request, identity.tenant, context)
+        if chunks is not None:
+            count(chunks, request, identity.plan, context)
+        return chunks
 
     def generate(
         self, request: GenerationRequest, version: str | None, context: RequestContext

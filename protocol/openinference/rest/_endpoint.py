@@ -24,8 +24,7 @@ logger = logging.getLogger("openinference.rest")
 class Call:
     """What a handler gets: the path's parameters, the headers, the context and the body.
 
-    `received_at` is on the event loop's clock; `candidate` is there when the same bytes may come
-    again.
+    `candidate` is there when the same bytes may come again.
     """
 
     path: Mapping[str, str]
@@ -33,7 +32,6 @@ class Call:
     context: RequestContext
     body: bytes
     endpoint: metrics.Endpoint
-    received_at: float
     candidate: Candidate | None = None
 
 
@@ -109,7 +107,6 @@ class Endpoint:
                 context,
                 body,
                 self._metrics,
-                now,
                 scope.get(SCOPE),
             )
 

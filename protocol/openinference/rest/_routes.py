@@ -153,7 +153,6 @@ class _Edge:
                 call,
                 request,
                 version,
-                infer.parameters,
                 lambda again: v2_json.infer_response(
                     infer, text_tensors.infer_response(infer, version, again)
                 )[0],
@@ -175,7 +174,6 @@ class _Edge:
             call,
             generate.request,
             version,
-            generate.parameters,
             lambda again: orjson.dumps(generate.answer(again[0])),
         )
         return json_answer(generate.answer(completion))
@@ -209,7 +207,6 @@ class _Edge:
                 call,
                 openai.request,
                 None,
-                {},
                 lambda again: orjson.dumps(openai.content(again))[1:],
                 opening=lambda: orjson.dumps(openai.renewed_envelope())[:-1] + b",",
             )
@@ -232,7 +229,6 @@ class _Edge:
         call: Call,
         request: GenerationRequest,
         version: str | None,
-        parameters: Parameters,
         format_: Callable[[list[Completion]], bytes],
         *,
         opening: Callable[[], bytes] = bytes,
@@ -246,7 +242,6 @@ class _Edge:
             or not _NEVER_ALIKE.isdisjoint(call.headers)
         ):
             return
-        deadline = bounded(context, parameters).deadline
         call.candidate.keep(
             Repeat(
                 service,
@@ -254,7 +249,6 @@ class _Edge:
                 request,
                 version,
                 context,
-                None if deadline is None else deadline - call.received_at,
                 lambda chunks: format_(collected(request, chunks)),
                 opening,
             )

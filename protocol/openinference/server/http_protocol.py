@@ -156,7 +156,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
         if self._repeats is None or self.flow.write_paused or self.transport.is_closing():
             return False
         address = self.client[0] if self.client else ""
-        answer = self._repeats.answer(arrived, address, clock.now())
+        answer = self._repeats.answer(arrived, address)
         if answer is None:
             return False
         head = [STATUS_LINE[200]]

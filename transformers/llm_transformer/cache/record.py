@@ -86,7 +86,7 @@ class Record:
         self.completion_tokens = usage.completion_tokens
         whole = _whole(chunks)
         self.etag = _etag(weights_id, whole)
-        self._packed = self._pack(chunks) if packed is None else packed
+        self._packed: bytes | None = self._pack(chunks) if packed is None else packed
         # Log probabilities are many objects, and stay packed.
         has_tokens = any(map(_tokens, chunks))
         self._whole = None if has_tokens else whole
@@ -139,12 +139,12 @@ class Record:
         assert self._whole is not None, "what is not packed is whole"
         return self._pack(self._whole)
 
-    def chunks(self, *, stream: bool) -> Sequence[Chunk]:
+    def chunks(self, *, stream: bool) -> tuple[Chunk, ...]:
         """The chunks as they once came; with `stream` false one last chunk for each sequence."""
         if self._whole is not None and (not stream or self._packed is None):
             return self._whole
         assert self._packed is not None, "what is not whole is packed"
-        chunks = [_chunk(values) for values in orjson.loads(self._packed)["chunks"]]
+        chunks = tuple(map(_chunk, orjson.loads(self._packed)["chunks"]))
         return chunks if stream else _whole(chunks)
 
     def _pack(self, chunks: Sequence[Chunk]) -> bytes:

@@ -5,7 +5,6 @@ this process and in the others. A hit reaches neither the predictor nor the acti
 wake a model, and does not keep one awake.
 """
 
-import asyncio
 import math
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -83,15 +82,18 @@ class CachedForward:
         return self._replay(kept, "l1", request, context.reply)
 
     def kept(
-        self, request: GenerationRequest, context: RequestContext
-    ) -> AsyncGenerator[Chunk, None] | None:
-        """`generate` where this process has an answer that will do; else None, and nothing done."""
+        self, request: GenerationRequest, tenant: str | None, context: RequestContext
+    ) -> tuple[Chunk, ...] | None:
+        """The answer for `tenant`, if this process has one that will do; else nothing is done."""
         asked = directives.parse(context.caller.cache_control)
         if not _may_be_kept(request, asked):
             return None
-        digest = self._digests.of(request, self._policy.scope(context.tenant))
+        digest = self._digests.of(request, self._policy.scope(tenant))
         kept = self._shelf.look_here(digest, request.model, asked)
-        return None if kept is None else self._replay(kept, "l1", request, context.reply)
+        if kept is None or kept.error is not None:
+            return None
+        self._tell_kept(kept, Cached.HIT, "l1", context.reply)
+        return kept.chunks(stream=request.stream)
 
     async def _pass(
         self, request: GenerationRequest, context: RequestContext, asked: Directives
@@ -119,9 +121,8 @@ class CachedForward:
         self, digest: bytes, request: GenerationRequest, context: RequestContext, asked: Directives
     ) -> AsyncGenerator[Chunk, None]:
         """The chunks of a flight: one that is under way, or a new one."""
-        loop = asyncio.get_running_loop()
         shelf, flights = self._shelf, self._flights
-        await shelf.weights.known(request.model, loop.time())
+        await shelf.weights.known(request.model, clock.now())
         renews = asked.no_cache
         flight = None if renews else flights.joinable(digest, context.priority)
         if flight is None and (asked.only_if_cached or not self._is_awake(request.model)):
@@ -145,7 +146,7 @@ class CachedForward:
             try:
                 await flight.begun()
                 kept = None if flight.came_by is Cached.MISS else flight.record
-                if kept is None or asked.accepts(kept.age_s(loop.time())):
+                if kept is None or asked.accepts(kept.age_s(clock.now())):
                     self._tell(flight, seat)
                     async with aclosing(flight.follow(seat)) as chunks:
                         async for chunk in chunks:
