@@ -34,7 +34,7 @@ BODY_BYTES: Final = 8 * 2**10
 _ENTRY_BYTES: Final = 2 * BODY_BYTES + 4096
 # Header lines of a head; a value that is not plain text is the parser's to refuse.
 _IDS: Final = re.compile(
-    rb"\r\n(%b|%b):([\x20-\x7e]*)(?=\r\n)" % (REQUEST_ID.encode(), TRACEPARENT.encode()),
+    rb"\r\n(?:(%b)|(%b)):([\x20-\x7e]*)(?=\r\n)" % (REQUEST_ID.encode(), TRACEPARENT.encode()),
     re.IGNORECASE,
 )
 # The key under which an ASGI scope holds a Candidate.
@@ -53,17 +53,23 @@ def arrival(data: bytes) -> Arrival | None:
     """What has arrived; None for what is too long to be remembered or has an id twice."""
     if len(data) > MOST_BYTES:
         return None
-    # With the end of its last line.
-    head = data[: data.find(b"\r\n\r\n") + 2]
-    found = _IDS.findall(head)
-    if not found:
+    request_id = traceparent = None
+    said, read = b"", 0
+    # Of the head, with the end of its last line.
+    for line in _IDS.finditer(data, 0, data.find(b"\r\n\r\n") + 2):
+        value = line[3].decode().strip()
+        if line[2] is None and request_id is None:
+            request_id = value
+        elif line[2] is not None and traceparent is None:
+            traceparent = value
+        else:
+            return None
+        said += data[read : line.start()]
+        read = line.end()
+    if not read:
         return Arrival(data)
-    ids = {name.lower().decode(): value.decode().strip() for name, value in found}
-    if len(ids) < len(found):
-        return None
-    said = _IDS.sub(b"", head) + data[len(head) :]
     return Arrival(
-        said, usable_request_id(ids.get(REQUEST_ID)), usable_traceparent(ids.get(TRACEPARENT))
+        said + data[read:], usable_request_id(request_id), usable_traceparent(traceparent)
     )
 
 
@@ -127,8 +133,8 @@ class Repeat:
         body = self.body if self.body and chunks is self.chunks else self._formatted(chunks)
         opening = self.opening()
         self.endpoint.at_once("200", time.perf_counter() - began)
-        headers = "".join([f"{name}: {value}\r\n" for name, value in context.returned().items()])
-        return b"content-length: %d\r\ncontent-type: application/json\r\n%b\r\n%b%b" % (
+        headers = "\r\n".join([": ".join(each) for each in context.returned().items()])
+        return b"content-length: %d\r\ncontent-type: application/json\r\n%b\r\n\r\n%b%b" % (
             len(opening) + len(body),
             headers.encode("latin-1"),
             opening,

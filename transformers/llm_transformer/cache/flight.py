@@ -36,7 +36,31 @@ class Flight:
     false when the answer is too large for that: nobody may join any more.
     """
 
-    def __init__(self, priority: int, ttl_s: float, most_bytes: int) -> None:
+    __slots__ = (
+        "_bytes",
+        "_done",
+        "_dropped",
+        "_error",
+        "_loop",
+        "_most_bytes",
+        "_payer",
+        "_room",
+        "_seats",
+        "_waiting",
+        "came_by",
+        "chunks",
+        "keeps_all",
+        "priority",
+        "record",
+        "reply",
+        "task",
+        "ttl_s",
+    )
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, priority: int, ttl_s: float, most_bytes: int
+    ) -> None:
+        self._loop = loop
         self.priority = priority
         self.ttl_s = ttl_s
         self.keeps_all = True
@@ -54,7 +78,7 @@ class Flight:
         self._seats: dict[Seat, None] = {}
         self._payer: Seat | None = None
         self._waiting: list[asyncio.Future[None]] = []
-        self._room = asyncio.Event()
+        self._room: asyncio.Future[None] | None = None
 
     @property
     def failed(self) -> bool:
@@ -70,8 +94,8 @@ class Flight:
             self.keeps_all = False
             self._trim()
             while len(self.chunks) > BACKLOG:
-                self._room.clear()
-                await self._room.wait()
+                self._room = self._loop.create_future()
+                await self._room
                 self._trim()
 
     def finish(self, record: Record | None) -> None:
@@ -104,7 +128,7 @@ class Flight:
     def leave(self, seat: Seat) -> None:
         """Frees the place; the last one to leave ends the generation."""
         del self._seats[seat]
-        self._room.set()
+        self._make_room()
         seat.reply.weights_id = self.reply.weights_id
         seat.reply.queued_s = self.reply.queued_s
         seat.reply.sent = self.reply.sent
@@ -140,7 +164,7 @@ class Flight:
                 chunk = self.chunks[seat.position - self._dropped]
                 seat.position += 1
                 if not self.keeps_all:
-                    self._room.set()
+                    self._make_room()
                 yield chunk
             if self._done:
                 if self._error is not None:
@@ -150,7 +174,7 @@ class Flight:
             await self._news()
 
     async def _news(self) -> None:
-        waiter = asyncio.get_running_loop().create_future()
+        waiter = self._loop.create_future()
         self._waiting.append(waiter)
         await waiter
 
@@ -159,6 +183,10 @@ class Flight:
         for waiter in waiting:
             if not waiter.done():
                 waiter.set_result(None)
+
+    def _make_room(self) -> None:
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
 
     def _end(self) -> None:
         self._done = True

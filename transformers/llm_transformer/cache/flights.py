@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from contextlib import aclosing
 from typing import Final
 
 from llm_transformer.cache import metrics, record
@@ -61,7 +60,10 @@ class Flights:
         self, digest: bytes, request: GenerationRequest, context: RequestContext, *, renews: bool
     ) -> Flight:
         """A new flight; `renews` for an answer that takes the place of what is kept."""
-        flight = Flight(context.priority, self._policy.draw_ttl_s(), self._policy.record_bytes)
+        loop = asyncio.get_running_loop()
+        flight = Flight(
+            loop, context.priority, self._policy.draw_ttl_s(), self._policy.record_bytes
+        )
         self._under_way[digest] = flight
         # It outlives who began it, so its bound and its reply are its own.
         now = clock.now()
@@ -78,7 +80,7 @@ class Flights:
             NOBODY,
             flight.reply,
         )
-        flight.task = asyncio.create_task(self._fly(flight, digest, request, own, renews=renews))
+        flight.task = loop.create_task(self._fly(flight, digest, request, own, renews=renews))
         self._tasks.add(flight.task)
         flight.task.add_done_callback(self._tasks.discard)
         return flight
@@ -94,7 +96,7 @@ class Flights:
     ) -> None:
         """From take-off to the record; the followers learn of every end."""
         shared, model = self._shelf.shared, request.model
-        token = None if renews else new_request_id()
+        token = new_request_id() if self._shelf.is_shared and not renews else None
         # Whether the lease may be ours, also while the answer to our claim is on its way.
         leased = token is not None
         renewal: asyncio.Task[None] | None = None
@@ -111,7 +113,7 @@ class Flights:
                     renewal = asyncio.create_task(self._renew(digest, model, token))
             flight.came_by = Cached.MISS
             kept = await self._generate(flight, digest, request, context)
-            if kept is not None:
+            if kept is not None and self._shelf.is_shared:
                 # First, for who waits for the record looks for it under these weights; and each
                 # time, for a Redis that has lost all knows nothing.
                 await self._shelf.weights.tell(model, clock.now())
@@ -140,9 +142,12 @@ class Flights:
     ) -> Record | None:
         """Lets the predictor generate; what is kept of it."""
         try:
-            async with aclosing(self._forward.generate(request, context)) as chunks:
+            chunks = self._forward.generate(request, context)
+            try:
                 async for chunk in chunks:
                     await flight.add(chunk)
+            finally:
+                await chunks.aclose()
         except ServingError as error:
             kept = self._keep(digest, self._failure(error, self._answered(request, context)))
             if kept is not None:

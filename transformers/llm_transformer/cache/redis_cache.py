@@ -6,7 +6,6 @@ not agree.
 """
 
 import asyncio
-from dataclasses import replace
 from typing import Final
 
 from llm_transformer.cache import metrics
@@ -129,7 +128,7 @@ class RedisCache:
 
     async def commit(self, slot: Slot, token: str | None, record: Record) -> None:
         # Under the weights that made it, whichever have answered since.
-        slot = replace(slot, weights_id=record.weights_id)
+        slot = slot._replace(weights_id=record.weights_id)
         lease, key = self._lease_key(slot), self._record_key(slot)
         packed = record.packed()
         if key is None or len(packed) > self._most:

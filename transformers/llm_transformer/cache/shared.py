@@ -5,9 +5,8 @@ when its holder dies, and a record is only taken from the holder, so that a repl
 cannot put an old answer over a newer one.
 """
 
-from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from llm_transformer.cache.record import Record
 
@@ -21,8 +20,7 @@ class Claim(Enum):
     ALONE = "alone"
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(NamedTuple):
     """Where the answer of a request is kept: `digest` of the request, the model, its weights."""
 
     digest: bytes

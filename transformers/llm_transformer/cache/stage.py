@@ -148,9 +148,12 @@ class CachedForward:
                 kept = None if flight.came_by is Cached.MISS else flight.record
                 if kept is None or asked.accepts(kept.age_s(clock.now())):
                     self._tell(flight, seat)
-                    async with aclosing(flight.follow(seat)) as chunks:
+                    chunks = flight.follow(seat)
+                    try:
                         async for chunk in chunks:
                             yield chunk
+                    finally:
+                        await chunks.aclose()
                     self._tell_end(flight, seat)
                     return
             finally:
