@@ -1,8 +1,10 @@
 """Prometheus metrics of both servers: requests by endpoint and status, in flight, seconds."""
 
 import time
+from collections import defaultdict
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
+from weakref import WeakSet
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -21,10 +23,15 @@ SECONDS = Histogram(
 class Endpoint:
     """The metrics of one endpoint; `track()` is entered once for each request."""
 
+    # By name, which several may have: the gauge counts when it is read.
+    _all: ClassVar[defaultdict[str, WeakSet["Endpoint"]]] = defaultdict(WeakSet)
+
     def __init__(self, name: str) -> None:
         self._name = name
         self.in_flight = 0
-        self._in_flight = IN_FLIGHT.labels(name)
+        namesakes = self._all[name]
+        namesakes.add(self)
+        IN_FLIGHT.labels(name).set_function(lambda: sum(each.in_flight for each in namesakes))
         self._seconds = SECONDS.labels(name)
         self._by_status: dict[str, Counter] = {}
 
@@ -40,12 +47,10 @@ class Endpoint:
     def began(self) -> None:
         """Counts a request in."""
         self.in_flight += 1
-        self._in_flight.inc()
 
     def ended(self, status: str, seconds: float) -> None:
         """Counts a request out, with the status that it was answered with."""
         self.in_flight -= 1
-        self._in_flight.dec()
         self._seconds.observe(seconds)
         self._count(status)
 

@@ -7,7 +7,6 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import aclosing
 from datetime import UTC, datetime
 from functools import cache
 from typing import Final
@@ -65,10 +64,9 @@ async def measured(
     tally = _Tally(request, context, clock.now())
     status = "500"
     try:
-        async with aclosing(chunks):
-            async for chunk in chunks:
-                tally.add(chunk, clock.now())
-                yield chunk
+        async for chunk in chunks:
+            tally.add(chunk, clock.now())
+            yield chunk
         status = "200"
     except ServingError as error:
         status = str(error.http_status)
@@ -79,7 +77,10 @@ async def measured(
         status = "504" if late else CANCELLED
         raise
     finally:
-        tally.end(status, clock.now())
+        try:
+            await chunks.aclose()
+        finally:
+            tally.end(status, clock.now())
 
 
 def count(
