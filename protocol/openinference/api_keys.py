@@ -44,8 +44,11 @@ class Key(BaseModel):
     expires: AwareDatetime | None = Field(None, description="Not valid from then on.")
     note: str = Field("", description="For people.", max_length=200)
 
-    def is_valid_at(self, now: datetime) -> bool:
-        """Whether it may be used at `now`."""
+    def is_valid_at(self, now: datetime | None) -> bool:
+        """Whether it may be used at `now`; None is the present."""
+        if self.not_before is None and self.expires is None:
+            return True
+        now = now or datetime.now(UTC)
         return (self.not_before is None or self.not_before <= now) and (
             self.expires is None or now < self.expires
         )
@@ -77,11 +80,12 @@ class KeyRing:
         match = _KEY.fullmatch(text)
         if match is None:
             return None
-        key = self._keys.get(match[1])
-        right = hmac.compare_digest(_digest(match[2]), _NOBODYS if key is None else key.sha256)
+        key_id, secret = match.groups()
+        key = self._keys.get(key_id)
+        right = hmac.compare_digest(_digest(secret), _NOBODYS if key is None else key.sha256)
         if key is None or not right:
             return None
-        return key if key.is_valid_at(now or datetime.now(UTC)) else None
+        return key if key.is_valid_at(now) else None
 
 
 def is_key(text: str) -> bool:

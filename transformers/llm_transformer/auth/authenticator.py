@@ -83,10 +83,11 @@ class Authenticator:
     def _identity(self, text: str | None) -> Identity | None:
         if self._path is None:
             return ANONYMOUS
-        if text is None or not is_key(text):
-            return ANONYMOUS if self._allow_anonymous else None
-        key = self._ring.find(text)
-        return None if key is None else self._identities[key.id]
+        key = None if text is None else self._ring.find(text)
+        if key is not None:
+            return self._identities[key.id]
+        is_none = text is None or not is_key(text)
+        return ANONYMOUS if is_none and self._allow_anonymous else None
 
     async def _watch(self, path: Path) -> None:
         while True:
