@@ -7,7 +7,7 @@ is available now (`r`) and after how many seconds all of it is again (`t`).
 from math import ceil, floor
 from typing import Final
 
-from llm_transformer.limits.rules import Limit, Limits, Rate, Standing
+from llm_transformer.limits.rules import Limit, Limits, Rate, Verdict
 
 POLICY: Final = "ratelimit-policy"
 STATE: Final = "ratelimit"
@@ -28,12 +28,12 @@ def policy(limits: Limits) -> str:
     return ", ".join(items)
 
 
-def state(limits: Limits, standing: Standing) -> str:
+def state(limits: Limits, verdict: Verdict) -> str:
     """What is left of each policy.
 
     The names are those of Limit, written out: to format a StrEnum takes longer than all the rest.
     """
-    requests, requests_ms, address, address_ms, concurrent, tokens, tokens_ms = standing
+    _, _, requests, requests_ms, address, address_ms, concurrent, tokens, tokens_ms = verdict
     items = []
     if limits.requests is not None:
         items.append(f'"requests";r={requests};t={ceil(requests_ms / 1000)}')

@@ -11,7 +11,6 @@ from pydantic import Field
 
 from llm_transformer import yaml_file
 from llm_transformer.limits import rules
-from llm_transformer.limits.tokens import lesser
 from llm_transformer.yaml_file import Strict, UnusableFileError
 
 ROUTES: Final = (
@@ -86,7 +85,12 @@ class Plan(Strict):
 
     def longest_answer(self, route: str) -> int | None:
         """The longest answer on `route` in tokens; None is no bound."""
-        return lesser(self.max_tokens, self.max_tokens_by_route.get(route))
+        bounds = [
+            bound
+            for bound in (self.max_tokens, self.max_tokens_by_route.get(route))
+            if bound is not None
+        ]
+        return min(bounds, default=None)
 
 
 class Plans(Strict):

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from llm_transformer.limits import metrics
 from llm_transformer.limits.meter import Ask, Lease, LeaseIds
-from llm_transformer.limits.rules import Limit, Limits, Rate, Standing, Verdict
+from llm_transformer.limits.rules import Limit, Limits, Rate, Verdict
 from llm_transformer.store import Script, Store, StoreSkippedError, StoreUnavailableError
 
 REDIS_CLOCK: Final = (
@@ -128,5 +128,5 @@ def _rate(rate: Rate | None) -> tuple[float, float]:
 
 
 def _verdict(answer: list[int]) -> Verdict:
-    which, wait_ms, *standing = answer
-    return Verdict(_ORDER[which], float(wait_ms), Standing(*standing))
+    which, wait_ms, *left = answer
+    return Verdict(_ORDER[which], float(wait_ms), *left)

@@ -80,21 +80,6 @@ class Limits:
         )
 
 
-class Standing(NamedTuple):
-    """What each limit leaves now, and the milliseconds until all of it is there again.
-
-    Without such a limit, what stands there means nothing.
-    """
-
-    requests: int = 0
-    requests_full_ms: float = 0.0
-    address: int = 0
-    address_full_ms: float = 0.0
-    concurrent: int = 0
-    tokens: int = 0
-    tokens_full_ms: float = 0.0
-
-
 @dataclass(slots=True)
 class Account:
     """One key's state."""
@@ -109,11 +94,21 @@ class Account:
 
 
 class Verdict(NamedTuple):
-    """What a reservation came to: nothing refused, or the limit that is longest in the way."""
+    """What a reservation came to: nothing refused, or the limit that is longest in the way.
+
+    Then what each limit leaves now, and the milliseconds until all of it is there again; where
+    there is no such limit, these mean nothing.
+    """
 
     refused: Limit | None
     retry_ms: float
-    standing: Standing
+    requests: int
+    requests_full_ms: float
+    address: int
+    address_full_ms: float
+    concurrent: int
+    tokens: int
+    tokens_full_ms: float
 
 
 def reserve(
@@ -133,8 +128,8 @@ def reserve(
     """
     if now >= account.first_end:
         _expire(account, now)
-    refused, retry_ms = _longest_wait(account, address_tat, limits, tokens, now)
-    if refused is None:
+    in_the_way = _longest_wait(account, address_tat, limits, tokens, now)
+    if in_the_way is None:
         if (rate := limits.requests) is not None:
             account.requests_tat = max(account.requests_tat, now) + rate.period_ms
         if (rate := limits.address) is not None:
@@ -144,7 +139,7 @@ def reserve(
             account.leases[lease] = (end, tokens)
             account.first_end = min(account.first_end, end)
             account.held += tokens
-    return Verdict(refused, retry_ms, _standing(account, address_tat, limits, now)), address_tat
+    return _verdict(in_the_way, account, address_tat, limits, now), address_tat
 
 
 def settle(account: Account, rate: Rate | None, lease: str, tokens: int, now: float) -> bool:
@@ -173,8 +168,8 @@ def _expire(account: Account, now: float) -> None:
 
 def _longest_wait(
     account: Account, address_tat: float, limits: Limits, tokens: int, now: float
-) -> tuple[Limit | None, float]:
-    """The limit that is longest in the way, and for how many milliseconds; None, 0 if none is."""
+) -> tuple[Limit, float] | None:
+    """The limit that is longest in the way, and for how many milliseconds; None if none is."""
     refused: Limit | None = None
     longest = 0.0
     if (rate := limits.requests) is not None:
@@ -192,11 +187,12 @@ def _longest_wait(
         wait = _bucket_wait(account, rate, tokens, now)
         if wait > longest:
             refused, longest = Limit.TOKENS, wait
-    return refused, longest
+    return None if refused is None else (refused, longest)
 
 
 def _bucket_wait(account: Account, rate: Rate, tokens: int, now: float) -> float:
-    level = max(0.0, account.tokens_tat - now) / rate.period_ms
+    tat = account.tokens_tat
+    level = (tat - now) / rate.period_ms if tat > now else 0.0
     over = level + account.held + tokens - rate.burst
     if over <= _SLACK:
         return 0.0
@@ -204,19 +200,38 @@ def _bucket_wait(account: Account, rate: Rate, tokens: int, now: float) -> float
     return over * rate.period_ms if over <= level else max(level * rate.period_ms, UNKNOWN_MS)
 
 
-def _standing(account: Account, address_tat: float, limits: Limits, now: float) -> Standing:
+def _verdict(
+    in_the_way: tuple[Limit, float] | None,
+    account: Account,
+    address_tat: float,
+    limits: Limits,
+    now: float,
+) -> Verdict:
+    refused, retry_ms = in_the_way or (None, 0.0)
     requests = address = concurrent = tokens = 0
     requests_ms = address_ms = tokens_ms = 0.0
     if (rate := limits.requests) is not None:
-        requests_ms = max(0.0, account.requests_tat - now)
+        tat = account.requests_tat
+        requests_ms = tat - now if tat > now else 0.0
         requests = max(0, int(rate.burst - requests_ms / rate.period_ms + _SLACK))
     if (rate := limits.address) is not None:
-        address_ms = max(0.0, address_tat - now)
+        address_ms = address_tat - now if address_tat > now else 0.0
         address = max(0, int(rate.burst - address_ms / rate.period_ms + _SLACK))
     if (most := limits.concurrent) is not None:
         concurrent = max(0, most - len(account.leases))
     if (rate := limits.tokens) is not None:
-        tokens_ms = max(0.0, account.tokens_tat - now)
+        tat = account.tokens_tat
+        tokens_ms = tat - now if tat > now else 0.0
         available = rate.burst - account.held - tokens_ms / rate.period_ms
         tokens = max(0, int(available + _SLACK))
-    return Standing(requests, requests_ms, address, address_ms, concurrent, tokens, tokens_ms)
+    return Verdict(
+        refused,
+        retry_ms,
+        requests,
+        requests_ms,
+        address,
+        address_ms,
+        concurrent,
+        tokens,
+        tokens_ms,
+    )

@@ -139,7 +139,7 @@ def _tell(verdict: Verdict, ask: Ask, context: RequestContext, terms: _Terms) ->
     """Tells the caller where it stands; raises RateLimited when it has been refused."""
     reply_headers = context.reply.headers
     reply_headers[headers.POLICY] = terms.policy
-    reply_headers[headers.STATE] = headers.state(ask.limits, verdict.standing)
+    reply_headers[headers.STATE] = headers.state(ask.limits, verdict)
     if verdict.refused is not None:
         metrics.REFUSED.labels(verdict.refused, terms.name).inc()
         retry_s = verdict.retry_ms / 1000

@@ -49,7 +49,9 @@ def fitted(
     together; None is no bound. Raises PayloadTooLarge when no answer fits.
     """
     sampling = request.sampling
-    most = lesser(sampling.max_tokens, longest)
+    most = sampling.max_tokens
+    if longest is not None and (most is None or most > longest):
+        most = longest
     if budget is not None:
         room = (budget - prompt_tokens) // request.sequences
         if room < 1:
@@ -57,9 +59,10 @@ def fitted(
                 f"the request may take more than the {budget} tokens that your plan allows at once:"
                 f" its prompts count as up to {prompt_tokens}, a token for each byte of text"
             )
-        most = lesser(most, room)
+        if most is None or most > room:
+            most = room
     if longest_prompt is not None and prompt_tokens > longest_prompt:
-        longest_prompt = lesser(longest_prompt, sampling.max_prompt_tokens)
+        longest_prompt = min(longest_prompt, sampling.max_prompt_tokens or longest_prompt)
     else:
         longest_prompt = sampling.max_prompt_tokens
     if most == sampling.max_tokens and longest_prompt == sampling.max_prompt_tokens:
@@ -71,13 +74,6 @@ def fitted(
             sampling, max_tokens=most, min_tokens=least, max_prompt_tokens=longest_prompt
         ),
     )
-
-
-def lesser(bound: int | None, other: int | None) -> int | None:
-    """What holds where both bounds do; None is no bound."""
-    if bound is None:
-        return other
-    return bound if other is None else min(bound, other)
 
 
 def answer_bound(request: GenerationRequest) -> int:

@@ -120,7 +120,7 @@ class Machine(RuleBasedStateMachine):
         ask = Ask("t", "k", "", self.limits, self.burst, float(LEASE_S))
         verdict, lease = self.loop.run(self.meter.reserve(ask))
         assert verdict.refused is None
-        assert verdict.standing.concurrent == CONCURRENT - 1
+        assert verdict.concurrent == CONCURRENT - 1
         self.loop.run(self._settle(lease, 0))
         self.loop.run(self.meter.close())
         self.close_meter()

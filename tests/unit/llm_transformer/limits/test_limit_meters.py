@@ -8,7 +8,7 @@ import pytest
 
 from llm_transformer.limits.meter import Ask, LocalMeter
 from llm_transformer.limits.redis_meter import RedisMeter, keys
-from llm_transformer.limits.rules import Limit, Limits, Rate, Standing
+from llm_transformer.limits.rules import Limit, Limits, Rate, Verdict
 from llm_transformer.store import RedisAddress, StoreUnavailableError, connect
 
 START_MS = 1_700_000_000_000.0
@@ -125,7 +125,9 @@ async def test_keys_do_not_share_and_addresses_of_a_tenant_do(metered):
 async def test_what_is_left_is_told(metered):
     limits = Limits(Rate(60, MINUTE_S, 5), Rate(60, MINUTE_S, 9), 3, Rate(600, MINUTE_S, 600))
     verdict, lease = await metered.reserve(limits, 100)
-    assert verdict.standing == Standing(
+    assert verdict == Verdict(
+        refused=None,
+        retry_ms=0,
         requests=4,
         requests_full_ms=1000,
         address=8,
@@ -136,8 +138,8 @@ async def test_what_is_left_is_told(metered):
     )
     await metered.settle(lease, 60)
     verdict, _ = await metered.reserve(limits, 100)
-    assert verdict.standing.tokens == 440
-    assert verdict.standing.tokens_full_ms == pytest.approx(6000, abs=1)
+    assert verdict.tokens == 440
+    assert verdict.tokens_full_ms == pytest.approx(6000, abs=1)
 
 
 async def test_as_many_run_at_a_time_as_the_plan_says(metered):
@@ -258,7 +260,7 @@ async def test_litellm_2113_2730_4148_replicas_share_one_limit(redis_server):
             replicas[1].settle(lease, 10)
     await replicas[1].close()
     verdict, _ = await replicas[2].reserve(ask)
-    assert verdict.standing.tokens == 600 - 60 - 100
+    assert verdict.tokens == 600 - 60 - 100
     for replica, store in zip(replicas, stores, strict=True):
         await replica.close()
         await store.close()

@@ -344,4 +344,4 @@ async def test_the_limits_of_a_key_hold_for_many_callers_at_once():
         task.cancel()
     await asyncio.gather(*running, return_exceptions=True)
     verdict, _ = await stage._meter.reserve(stage._meter.asked[0])
-    assert verdict.standing.concurrent == 7
+    assert verdict.concurrent == 7
