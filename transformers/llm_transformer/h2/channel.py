@@ -10,16 +10,16 @@ import ssl
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
 
 from grpc import StatusCode
 
 from llm_transformer.h2 import headers, status
 from llm_transformer.h2.call import Call
+from llm_transformer.h2.connection import Connection
 from llm_transformer.h2.link import Address, Link
 from llm_transformer.h2.status import CallError, Headers
-from openinference import clock
+from openinference import clock, running
 
 # A name is asked for again when a connection has ended, and now and then while it is in use, for a
 # pod that was added ends no connection.
@@ -41,6 +41,7 @@ class Channel:
         self._tls = _tls_context() if tls else None
         self._openings: dict[str, bytes] = {}
         self._links: dict[Address, Link] = {}
+        self._turns: list[Link] = []
         self._turn = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._resolving: asyncio.Task[None] | None = None
@@ -56,6 +57,7 @@ class Channel:
         for link in list(self._links.values()):
             link.close()
         self._links.clear()
+        self._turns = []
         self._wake()
 
     async def unary(
@@ -95,52 +97,48 @@ class Channel:
         if opening is None:
             opening = headers.opening(self._scheme, self._authority, method)
             self._openings[method] = opening
-        due = None if timeout_s is None else clock.now() + timeout_s
-        request = _Request(opening, headers.metadata(metadata), message, due)
-        call = Call(lambda call: self._resend(call, request))
-        await self._send(call, request)
+        now = clock.now()
+        due = None if timeout_s is None else now + timeout_s
+        call = Call(opening, headers.metadata(metadata), message, due, self._resend)
+        self._send(call, self._next(now) or await self._room(due))
         return call
 
-    async def _send(self, call: Call, request: "_Request") -> None:
-        link = self._next(clock.now())
-        while link is None:
-            await self._room(request.due)
-            link = self._next(clock.now())
-        due = request.due
+    def _send(self, call: Call, connection: Connection) -> None:
+        due = call.due
         if due is None:
-            link.send(call, request.opening + request.metadata, request.message)
+            connection.send(call, call.opening + call.metadata)
             return
         left_s = due - clock.now()
         if left_s <= 0:
             raise _late()
-        head = request.opening + headers.timeout(left_s) + request.metadata
-        link.send(call, head, request.message)
+        connection.send(call, b"".join((call.opening, headers.timeout(left_s), call.metadata)))
         call.end_at(due)
 
-    async def _resend(self, call: Call, request: "_Request") -> bool:
+    async def _resend(self, call: Call) -> bool:
         """Sends a call again that a server did not look at: it was full, or leaves."""
-        request.refused += 1
-        if request.refused > MOST_RESENT:
+        call.refused += 1
+        if call.refused > MOST_RESENT:
             return False
         # A server that is full frees a place when it has seen that another call has ended.
-        await asyncio.sleep(RESENT_AFTER_S * request.refused)
-        await self._send(call, request)
+        await asyncio.sleep(RESENT_AFTER_S * call.refused)
+        self._send(call, self._next(clock.now()) or await self._room(call.due))
         return True
 
-    def _next(self, now: float) -> Link | None:
-        """A link that takes a call; None if one may come to. Raises CallError if none will."""
+    def _next(self, now: float) -> Connection | None:
+        """One that takes a call; None if there may be one. Raises CallError if there will not."""
         if self._is_closed:
             raise status.lost("the channel is closed")
         is_stale = now >= self._resolved_at + RESOLVE_STALE_S
         if is_stale and self._resolving is None and now >= self._resolve_due:
             self._resolving = asyncio.create_task(self._resolve())
-        links = list(self._links.values())
+        links = self._turns
         for link in links:
             link.tend(now)
         for _ in links:
             self._turn = (self._turn + 1) % len(links)
-            if links[self._turn].has_room:
-                return links[self._turn]
+            connection = links[self._turn].room()
+            if connection is not None:
+                return connection
         if not links:
             if self._resolving is None:
                 raise status.lost("no address is known")
@@ -148,18 +146,22 @@ class Channel:
             raise status.lost("no address can be reached")
         return None
 
-    async def _room(self, due: float | None) -> None:
-        """Returns when something has changed; raises CallError at `due`."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
-        try:
-            async with asyncio.timeout_at(due):
-                await waiter
-        except TimeoutError:
-            raise _late() from None
-        finally:
-            with suppress(ValueError):
-                self._waiting.remove(waiter)
+    async def _room(self, due: float | None) -> Connection:
+        """The next connection that takes a call; raises CallError at `due`, or if none will."""
+        connection = None
+        while connection is None:
+            waiter: asyncio.Future[None] = running.loop().create_future()
+            self._waiting.append(waiter)
+            try:
+                async with asyncio.timeout_at(due):
+                    await waiter
+            except TimeoutError:
+                raise _late() from None
+            finally:
+                with suppress(ValueError):
+                    self._waiting.remove(waiter)
+            connection = self._next(clock.now())
+        return connection
 
     def _wake(self) -> None:
         while self._waiting:
@@ -175,6 +177,7 @@ class Channel:
                 self._resolved_at = -RESOLVE_STALE_S
             if link.is_retired and link.is_idle:
                 del self._links[address]
+        self._turns = list(self._links.values())
         self._wake()
 
     async def _resolve(self) -> None:
@@ -201,17 +204,6 @@ class Channel:
             known = self._links.get(address)
             if known is None or known.is_retired:
                 self._links[address] = Link(address, host, self._tls, self._changed)
-
-
-@dataclass(slots=True)
-class _Request:
-    """A call as it goes over the wire; `due` is on the event loop's clock."""
-
-    opening: bytes
-    metadata: bytes
-    message: bytes
-    due: float | None
-    refused: int = 0
 
 
 def _late() -> CallError:

@@ -10,6 +10,7 @@ from llm_transformer.h2.call import WINDOW, Call
 from llm_transformer.h2.frames import FrameReader, ProtocolError
 from llm_transformer.h2.headers import MAX_LIST_BYTES, HeaderReader
 from llm_transformer.h2.status import CallError
+from openinference import clock
 
 logger = logging.getLogger("llm_transformer.h2")
 
@@ -40,9 +41,9 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, changed: Callable[[], None]) -> None:
         """`changed` is called whenever a call may go that could not, and when the end has come."""
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._changed = changed
-        self.ready: asyncio.Future[None] = self._loop.create_future()
+        self.ready: asyncio.Future[None] = self.loop.create_future()
         # Nobody may be waiting for it.
         self.ready.add_done_callback(lambda ready: ready.cancelled() or ready.exception())
         # No new calls: the peer or we have said goodbye, or it is over.
@@ -76,7 +77,7 @@ class Connection(asyncio.Protocol):
         """Whether another call may go."""
         return not self.is_leaving and len(self._calls) < self._max_streams
 
-    def send(self, call: Call, head: bytes, message: bytes) -> None:
+    def send(self, call: Call, head: bytes) -> None:
         """Begins a call with a header block and its only message; needs room."""
         stream = self._next_stream
         self._next_stream += 2
@@ -86,17 +87,21 @@ class Connection(asyncio.Protocol):
         self._calls[stream] = call
         self._is_full = len(self._calls) >= self._max_streams
         if self._timer is None:
-            self._heard_at = self._loop.time()
+            self._heard_at = clock.now()
             self._look_at(self._heard_at + SILENCE_S)
-        body = frames.prefixed(message)
-        octets = len(body)
-        if octets <= min(self._frame_size, self._send_window, call.send_window):
+        message, most = call.message, self._frame_size
+        octets = frames.PREFIX_SIZE + len(message)
+        if (
+            octets <= most
+            and len(head) <= most
+            and octets <= self._send_window
+            and octets <= call.send_window
+        ):
             self._send_window -= octets
             call.send_window -= octets
-            data = frames.frame(frames.DATA, frames.END_STREAM, stream, body)
-            self._write(self._head(stream, head) + data)
+            self._write(frames.request(stream, head, message))
         else:
-            call.pending = body
+            call.pending = frames.prefixed(message)
             self._write(self._head(stream, head))
             self._pump(call)
 
@@ -137,7 +142,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Hands frames to their calls."""
-        self._heard_at = self._loop.time()
+        self._heard_at = clock.now()
         try:
             for kind, flags, stream, payload, length in self._frames.feed(data):
                 if self._block is not None and kind != frames.CONTINUATION:
@@ -174,8 +179,11 @@ class Connection(asyncio.Protocol):
         call.data(payload, octets, ends=ends)
 
     def _on_headers(self, flags: int, stream: int, payload: bytes) -> None:
-        skipped = 5 if flags & frames.PRIORITY else 0
-        self._on_block(flags, stream, [payload[skipped:]])
+        block = payload[5:] if flags & frames.PRIORITY else payload
+        if flags & frames.END_HEADERS:
+            self._on_block(flags, stream, block)
+        else:
+            self._block = flags, stream, [block]
 
     def _on_reset(self, _flags: int, stream: int, payload: bytes) -> None:
         if (call := self._forget(stream)) is not None:
@@ -188,16 +196,12 @@ class Connection(asyncio.Protocol):
     def _on_push(self, _flags: int, _stream: int, _payload: bytes) -> None:
         raise ProtocolError("a pushed stream")
 
-    def _on_block(self, flags: int, stream: int, parts: list[bytes]) -> None:
-        if not flags & frames.END_HEADERS:
-            self._block = flags, stream, parts
-            return
-        self._block = None
-        headers = self._headers.read(b"".join(parts))
+    def _on_block(self, flags: int, stream: int, block: bytes) -> None:
+        fields = self._headers.read(block)
         ends = bool(flags & frames.END_STREAM)
         call = self._forget(stream) if ends else self._calls.get(stream)
         if call is not None:
-            call.headers(headers, ends=ends)
+            call.headers(fields, ends=ends)
         else:
             self._check_opened(stream)
 
@@ -208,7 +212,9 @@ class Connection(asyncio.Protocol):
         parts.append(payload)
         if sum(map(len, parts)) > MAX_LIST_BYTES:
             raise ProtocolError("an endless header block", status.ENHANCE_YOUR_CALM)
-        self._on_block(begun & frames.END_STREAM | flags & frames.END_HEADERS, stream, parts)
+        if flags & frames.END_HEADERS:
+            self._block = None
+            self._on_block(begun, stream, b"".join(parts))
 
     def _on_settings(self, flags: int, _stream: int, payload: bytes) -> None:
         if flags & frames.ACK:
@@ -293,7 +299,8 @@ class Connection(asyncio.Protocol):
         )
 
     def _forget(self, stream: int) -> Call | None:
-        self._blocked.pop(stream, None)
+        if self._blocked:
+            self._blocked.pop(stream, None)
         return self._calls.pop(stream, None)
 
     def _settle(self) -> None:
@@ -331,14 +338,14 @@ class Connection(asyncio.Protocol):
 
     def _look_at(self, due: float) -> None:
         self._look_due = due
-        self._timer = self._loop.call_at(due, self._look)
+        self._timer = self.loop.call_at(due, self._look)
 
     def _look(self) -> None:
         """Asks a silent peer whether it is there; ends the connection of one that says nothing."""
         self._timer = None
         if not self._calls:
             return
-        now = self._loop.time()
+        now = clock.now()
         if now < self._heard_at + SILENCE_S:
             self._look_at(self._heard_at + SILENCE_S)
         elif self._asked_at <= self._heard_at or now > self._look_due + LATE_S:

@@ -34,12 +34,16 @@ PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DEFAULT_FRAME_SIZE: Final = 2**14
 DEFAULT_WINDOW: Final = 2**16 - 1
 MAX_WINDOW: Final = 2**31 - 1
+# Of a gRPC message: whether it is compressed, and its length.
+PREFIX_SIZE: Final = 5
 
 _HEAD: Final = Struct(">HBBBL")
 _SETTING: Final = Struct(">HL")
 _NUMBER: Final = Struct(">L")
 _TWO_NUMBERS: Final = Struct(">LL")
 _PREFIX: Final = Struct(">BL")
+# The head of a DATA frame and the prefix of the message that it holds.
+_MESSAGE_HEAD: Final = Struct(">HBBBLBL")
 # Frames of a fixed size: of a stream's, and of a connection's.
 _SIZES: Final = {RST_STREAM: 4, WINDOW_UPDATE: 4, PING: 8}
 
@@ -75,10 +79,12 @@ class FrameReader:
                 break
             at = begin + length
             payload = data[begin:at]
-            if flags & PADDED and kind in (DATA, HEADERS):
+            if kind > HEADERS:
+                if length != _SIZES.get(kind, length):
+                    what = f"a frame of type {kind} of {length} bytes"
+                    raise ProtocolError(what, FRAME_SIZE_ERROR)
+            elif flags & PADDED:
                 payload = _unpadded(payload)
-            if kind in _SIZES and length != _SIZES[kind]:
-                raise ProtocolError(f"a frame of type {kind} of {length} bytes", FRAME_SIZE_ERROR)
             yield kind, flags, stream & MAX_WINDOW, payload, length
         self._rest = data[at:]
 
@@ -140,6 +146,21 @@ def last_stream(payload: bytes) -> int:
     return number(payload) & MAX_WINDOW
 
 
+def request(stream: int, head: bytes, message: bytes) -> bytes:
+    """A whole request: its header block and its one message, each in one frame."""
+    length, octets = len(head), PREFIX_SIZE + len(message)
+    return b"".join(
+        (
+            _HEAD.pack(length >> 8, length & 0xFF, HEADERS, END_HEADERS, stream),
+            head,
+            _MESSAGE_HEAD.pack(
+                octets >> 8, octets & 0xFF, DATA, END_STREAM, stream, 0, len(message)
+            ),
+            message,
+        )
+    )
+
+
 def prefixed(message: bytes) -> bytes:
     """A gRPC message with its length before it, not compressed."""
     return _PREFIX.pack(0, len(message)) + message
@@ -158,25 +179,27 @@ class MessageReader:
 
     def feed(self, data: bytes) -> list[bytes]:
         """The messages that are whole; raises ProtocolError for a compressed one."""
+        at, end = 0, len(data)
         if self.partial:
             self._parts.append(data)
-            self.partial += len(data)
+            self.partial += end
             if self.partial < self._needed:
                 return []
             data = b"".join(self._parts)
             self._parts.clear()
+            end = len(data)
         messages = []
-        at, end = 0, len(data)
-        self._needed = 5
-        while end - at >= 5:
+        self._needed = PREFIX_SIZE
+        while end - at >= PREFIX_SIZE:
             compressed, length = _PREFIX.unpack_from(data, at)
             if compressed:
                 raise ProtocolError("a compressed message, which was not asked for")
-            if end - at - 5 < length:
-                self._needed = 5 + length
+            begin = at + PREFIX_SIZE
+            if end - begin < length:
+                self._needed = PREFIX_SIZE + length
                 break
-            messages.append(data[at + 5 : at + 5 + length])
-            at += 5 + length
+            at = begin + length
+            messages.append(data[begin:at])
         self.partial = end - at
         if self.partial:
             self._parts.append(data[at:])

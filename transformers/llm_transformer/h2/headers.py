@@ -5,12 +5,13 @@ same bytes always mean the same headers, and what came before is looked up.
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 import hpack
 
 from llm_transformer.h2.frames import ProtocolError
-from llm_transformer.h2.status import COMPRESSION_ERROR, Headers
+from llm_transformer.h2.status import COMPRESSION_ERROR, Fields
 
 MAX_LIST_BYTES: Final = 64 * 2**10
 _REMEMBERED: Final = 512
@@ -27,7 +28,7 @@ def _text(value: str) -> bytes:
     octets = value.encode("latin-1")
     length = len(octets)
     if length < 127:
-        return bytes((length,)) + octets
+        return b"%c%b" % (length, octets)
     rest, varint = length - 127, bytearray(b"\x7f")
     while rest >= 128:
         varint.append(rest & 127 | 128)
@@ -36,9 +37,15 @@ def _text(value: str) -> bytes:
     return bytes(varint) + octets
 
 
+@lru_cache(256)
+def _named(name: str) -> bytes:
+    """The begin of a field that is not to be indexed (RFC 7541 6.2.2), its value left out."""
+    return b"\x00" + _text(name)
+
+
 def literal(name: str, value: str) -> bytes:
-    """A field that is not to be indexed (RFC 7541 6.2.2)."""
-    return b"\x00" + _text(name) + _text(value)
+    """A field that is not to be indexed."""
+    return _named(name) + _text(value)
 
 
 def opening(scheme: str, authority: str, path: str) -> bytes:
@@ -64,10 +71,16 @@ def metadata(pairs: Iterable[tuple[str, str]]) -> bytes:
 def timeout(seconds: float) -> bytes:
     """The deadline as the wire knows it: at most eight digits and a unit, never longer."""
     microseconds = max(1, int(seconds * 1e6))
-    for unit, size in (("u", 1), ("m", 1_000), ("S", 1_000_000)):
-        if microseconds // size < 10**8:
-            return literal("grpc-timeout", f"{microseconds // size}{unit}")
-    return literal("grpc-timeout", "99999999S")
+    if microseconds < 10**8:
+        told = b"%du" % microseconds
+    elif microseconds < 10**11:
+        told = b"%dm" % (microseconds // 1_000)
+    else:
+        told = b"%dS" % min(microseconds // 1_000_000, 10**8 - 1)
+    return b"%b%c%b" % (_TIMEOUT, len(told), told)
+
+
+_TIMEOUT: Final = _named("grpc-timeout")
 
 
 class HeaderReader:
@@ -77,22 +90,24 @@ class HeaderReader:
         self._decoder = hpack.Decoder(MAX_LIST_BYTES)
         self._decoder.header_table_size = 0
         self._decoder.max_allowed_table_size = 0
-        self._known: dict[bytes, Headers] = {}
+        self._known: dict[bytes, Fields] = {}
 
-    def read(self, block: bytes) -> Headers:
+    def read(self, block: bytes) -> Fields:
         """The block's fields; raises ProtocolError."""
         known = self._known.get(block)
         if known is not None:
             return known
         try:
-            headers = [
-                (name.decode("latin-1"), value.decode("latin-1"))
-                for name, value in self._decoder.decode(block, raw=True)
-            ]
+            fields = Fields(
+                [
+                    (name.decode("latin-1"), value.decode("latin-1"))
+                    for name, value in self._decoder.decode(block, raw=True)
+                ]
+            )
         except hpack.HPACKError as error:
             raise ProtocolError(f"a header block: {error}", COMPRESSION_ERROR) from None
         if len(block) <= _REMEMBERED_BYTES:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
-            self._known[block] = headers
-        return headers
+            self._known[block] = fields
+        return fields

@@ -6,7 +6,6 @@ import ssl
 from collections.abc import Callable
 from typing import Final
 
-from llm_transformer.h2.call import Call
 from llm_transformer.h2.connection import Connection
 from llm_transformer.h2.status import CallError
 from openinference import clock
@@ -45,10 +44,14 @@ class Link:
         # A connection has ended or failed: the name may lead elsewhere.
         self.ask_again = False
 
-    @property
-    def has_room(self) -> bool:
-        """Whether a call may go now."""
-        return not self.is_retired and any(each.has_room for each in self._connections)
+    def room(self) -> Connection | None:
+        """The connection that a call may go to now: the one with the fewest."""
+        found = None
+        if not self.is_retired:
+            for each in self._connections:
+                if each.has_room and (found is None or each.in_flight < found.in_flight):
+                    found = each
+        return found
 
     @property
     def is_idle(self) -> bool:
@@ -68,17 +71,10 @@ class Link:
             self._attempt is None
             and not self.is_retired
             and now >= self._next_attempt
-            and not self.has_room
+            and self.room() is None
             and sum(not each.is_leaving for each in self._connections) < MOST_CONNECTIONS
         ):
             self._attempt = asyncio.create_task(self._connect())
-
-    def send(self, call: Call, head: bytes, message: bytes) -> None:
-        """Begins a call on the connection with the fewest; needs room."""
-        connection = min(
-            (each for each in self._connections if each.has_room), key=lambda each: each.in_flight
-        )
-        connection.send(call, head, message)
 
     def retire(self) -> None:
         """Takes no more calls."""

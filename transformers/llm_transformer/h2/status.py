@@ -102,3 +102,31 @@ def _metadata(headers: Headers) -> Headers:
         for name, value in headers
         if name[:1] != ":" and name not in ("content-type", "grpc-status", "grpc-message")
     ]
+
+
+class Fields:
+    """A header block that was read. What a good one says is worked out once: many are the same."""
+
+    __slots__ = ("_begins_well", "_trailing", "pairs")
+
+    def __init__(self, pairs: Headers) -> None:
+        self.pairs = pairs
+        self._begins_well = False
+        self._trailing: Headers | None = None
+
+    def wrong(self) -> CallError | None:
+        """See of_headers."""
+        if self._begins_well:
+            return None
+        error = of_headers(self.pairs)
+        self._begins_well = error is None
+        return error
+
+    def ending(self) -> tuple[CallError | None, Headers]:
+        """See of_trailers."""
+        if self._trailing is not None:
+            return None, self._trailing
+        error, trailing = of_trailers(self.pairs)
+        if error is None:
+            self._trailing = trailing
+        return error, trailing
