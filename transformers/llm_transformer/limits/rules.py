@@ -213,17 +213,19 @@ def _verdict(
     if (rate := limits.requests) is not None:
         tat = account.requests_tat
         requests_ms = tat - now if tat > now else 0.0
-        requests = max(0, int(rate.burst - requests_ms / rate.period_ms + _SLACK))
+        left = rate.burst - requests_ms / rate.period_ms + _SLACK
+        requests = int(left) if left > 0 else 0
     if (rate := limits.address) is not None:
         address_ms = address_tat - now if address_tat > now else 0.0
-        address = max(0, int(rate.burst - address_ms / rate.period_ms + _SLACK))
+        left = rate.burst - address_ms / rate.period_ms + _SLACK
+        address = int(left) if left > 0 else 0
     if (most := limits.concurrent) is not None:
         concurrent = max(0, most - len(account.leases))
     if (rate := limits.tokens) is not None:
         tat = account.tokens_tat
         tokens_ms = tat - now if tat > now else 0.0
-        available = rate.burst - account.held - tokens_ms / rate.period_ms
-        tokens = max(0, int(available + _SLACK))
+        left = rate.burst - account.held - tokens_ms / rate.period_ms + _SLACK
+        tokens = int(left) if left > 0 else 0
     return Verdict(
         refused,
         retry_ms,
