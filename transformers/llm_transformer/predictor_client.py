@@ -1,6 +1,5 @@
 """The calls of the predictor over one channel: deadlines, context and errors pass both ways."""
 
-import asyncio
 import math
 from collections.abc import AsyncGenerator, Mapping
 from typing import Final
@@ -10,7 +9,7 @@ from grpc import StatusCode
 
 from llm_transformer.h2 import Call, CallError, Channel, Headers
 from llm_transformer.resilience.wakeup import Probe
-from openinference import clock, errors
+from openinference import alarms, clock, errors
 from openinference.chunk_messages import AnswerReader, StreamReader
 from openinference.context import QUEUE_TIME, REQUEST_ID, WEIGHTS, RequestContext
 from openinference.errors import Reason, ServingError, Unavailable
@@ -151,12 +150,13 @@ class _StallWatch:
     Its timer is not moved at each message, which would cost more than the message.
     """
 
+    __slots__ = ("_alarm", "_awaited_since", "_call", "_stall_s", "fired")
+
     def __init__(self, call: Call, stall_s: float) -> None:
         self._call = call
         self._stall_s = stall_s
-        self._loop = asyncio.get_running_loop()
         self._awaited_since: float | None = None
-        self._timer = self._loop.call_later(stall_s, self._look)
+        self._alarm = alarms.call_at(clock.now() + stall_s, self._look)
         self.fired = False
 
     def pause(self) -> None:
@@ -165,20 +165,20 @@ class _StallWatch:
 
     def resume(self) -> None:
         """The next message is awaited."""
-        self._awaited_since = self._loop.time()
+        self._awaited_since = clock.now()
 
     def end(self) -> None:
         """Nothing is awaited any more."""
-        self._timer.cancel()
+        self._alarm.cancel()
 
     def _look(self) -> None:
-        now = self._loop.time()
+        now = clock.now()
         since = now if self._awaited_since is None else self._awaited_since
         if now - since >= self._stall_s:
             self.fired = True
             self._call.close()
         else:
-            self._timer = self._loop.call_at(since + self._stall_s, self._look)
+            self._alarm = alarms.call_at(since + self._stall_s, self._look)
 
 
 def _note_trailing(context: RequestContext, trailing: Headers) -> None:

@@ -90,12 +90,13 @@ class CircuitBreaker:
             return
         if outcome is Outcome.NEITHER:
             return
-        self._outcomes.append((now, outcome is Outcome.FAILURE))
-        self._failures += outcome is Outcome.FAILURE
+        failed = outcome is Outcome.FAILURE
+        self._outcomes.append((now, failed))
+        self._failures += failed
         while self._outcomes[0][0] < now - self._policy.window_s:
             self._failures -= self._outcomes.popleft()[1]
         if (
-            outcome is Outcome.FAILURE
+            failed
             and len(self._outcomes) >= self._policy.min_calls
             and self._failures >= self._policy.failure_ratio * len(self._outcomes)
         ):

@@ -12,7 +12,7 @@ from typing import Final
 from llm_transformer.resilience import metrics
 from llm_transformer.resilience.backlog import Backlog, BacklogPolicy, Waiter
 from llm_transformer.resilience.limit import ConcurrencyLimit
-from openinference import clock
+from openinference import clock, running
 from openinference.errors import Reason, Unavailable
 
 TICK_S: Final = 0.05
@@ -29,15 +29,23 @@ class Gate:
 
     def __init__(self, policy: BacklogPolicy, limit: ConcurrencyLimit, *, model: str) -> None:
         """`model` stands for the predictor in metrics."""
-        self._queued = metrics.QUEUED.labels(model)
-        self._in_flight = metrics.IN_FLIGHT.labels(model)
-        self._limit_told = metrics.LIMIT.labels(model)
         self._limit = limit
         self._backlog: Backlog[_Ticket] = Backlog(policy)
         self._in = 0
         self._timer: asyncio.TimerHandle | None = None
         self._rate_per_s = 0.0
         self._left_at = -math.inf
+        # Read when they are scraped: to tell each change costs more than the change.
+        metrics.QUEUED.labels(model).set_function(lambda: len(self._backlog))
+        metrics.IN_FLIGHT.labels(model).set_function(lambda: self._in)
+        metrics.LIMIT.labels(model).set_function(lambda: self._limit.value)
+
+    def passes(self, sequences: int) -> bool:
+        """Lets in, as `enter` does, where that needs no waiting; False if it does."""
+        if self._backlog or not self._fits(sequences):
+            return False
+        self._in += sequences
+        return True
 
     async def enter(self, sequences: int, priority: int, since: float, now: float) -> None:
         """Returns when `sequences` more may go; each enter needs its `leave`.
@@ -45,13 +53,11 @@ class Gate:
         `since` is when the request first asked. Raises Unavailable with a retry time when it is
         shed.
         """
-        if not self._backlog and self._fits(sequences):
-            self._let_in(sequences)
+        if self.passes(sequences):
             return
-        ticket: _Ticket = asyncio.get_running_loop().create_future()
+        ticket: _Ticket = running.loop().create_future()
         waiter = Waiter(ticket, priority, sequences, since)
         out = self._backlog.push(waiter, now)
-        self._queued.set(len(self._backlog))
         if out is not None:
             self._refuse(out, "backlog_full", now)
         self._arm()
@@ -63,13 +69,10 @@ class Gate:
             else:
                 self._backlog.remove(waiter)
             raise
-        finally:
-            self._queued.set(len(self._backlog))
 
     def leave(self, sequences: int, now: float) -> None:
         """Ends what an `enter` began, and lets others in."""
         self._in -= sequences
-        self._in_flight.set(self._in)
         self._admit(now)
 
     def answered(self, sequences: int, queued_s: float | None, now: float) -> None:
@@ -79,12 +82,10 @@ class Gate:
         self._left_at = now
         full = bool(self._backlog) or self._in >= self._limit.value
         self._limit.answered(sequences, queued_s, now, full=full)
-        self._limit_told.set(self._limit.value)
 
     def refused(self, now: float) -> None:
         """The predictor said that it is full; before `leave`."""
         self._limit.refused(self._in, now)
-        self._limit_told.set(self._limit.value)
 
     def retry_after_s(self, now: float) -> float:
         """When a caller who is turned away may come back: when today's backlog is served.
@@ -100,21 +101,17 @@ class Gate:
         # What is larger than the limit goes alone.
         return self._in == 0 or self._in + sequences <= self._limit.value
 
-    def _let_in(self, sequences: int) -> None:
-        self._in += sequences
-        self._in_flight.set(self._in)
-
     def _admit(self, now: float) -> None:
         while (waiter := self._backlog.peek(now)) is not None and self._fits(waiter.weight):
             self._backlog.remove(waiter)
             if not waiter.ticket.done():
-                self._let_in(waiter.weight)
+                self._in += waiter.weight
                 metrics.queue_seconds(waiter.priority).observe(now - waiter.since)
                 waiter.ticket.set_result(None)
 
     def _arm(self) -> None:
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+            self._timer = running.loop().call_later(TICK_S, self._tick)
 
     def _tick(self) -> None:
         self._timer = None

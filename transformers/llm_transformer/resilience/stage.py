@@ -9,7 +9,6 @@ what the caller is charged is reserved once, around this stage.
 import asyncio
 import random
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from typing import Final, Protocol
 
 from llm_transformer.resilience import metrics
@@ -94,61 +93,63 @@ class ForwardStage:
         """
         began = clock.now()
         self._budget.request()
+        weight = request.sequences
         attempt = 0
         while True:
             attempt += 1
             if not self._wakeup.is_awake(clock.now()):
                 # A cold start is no overload: its wait does not count as queueing.
                 began += await self._woken(context)
+            if not self._gate.passes(weight):
+                await self._let_in(weight, context, began)
+            era = self._pass_breaker(request.model, weight, clock.now())
+            outcome, answering = Outcome.NEITHER, False
+            chunks = self._predictor.generate(request, context)
             try:
-                async with aclosing(self._attempt(request, context, attempt, began)) as chunks:
-                    async for chunk in chunks:
-                        yield chunk
-            except _Repeat as repeat:
-                if attempt == ATTEMPTS or not self._may_repeat(repeat.error, clock.now()):
-                    raise repeat.error from None
-                if repeat.error.reason is Reason.FULL:
-                    await asyncio.sleep(BACKOFF_S * attempt * random.uniform(0.5, 1.5))  # noqa: S311
-                else:
-                    # What it waited at a predictor that is gone was not in the queue.
-                    began = clock.now()
-            else:
-                return
-
-    async def _attempt(
-        self, request: GenerationRequest, context: RequestContext, attempt: int, began: float
-    ) -> AsyncGenerator[Chunk, None]:
-        """One call. Raises _Repeat instead of an error after which another call may help."""
-        weight = request.sequences
-        asked = clock.now()
-        await self._gate.enter(weight, context.priority, began, asked)
-        context.reply.waited_s += clock.now() - asked
-        era: int | None = None
-        outcome = Outcome.NEITHER
-        answering = False
-        try:
-            era = self._pass_breaker(request.model, clock.now())
-            async with aclosing(self._predictor.generate(request, context)) as chunks:
                 async for chunk in chunks:
                     if not answering:
                         answering = True
                         # At once: a trial must not last as long as a stream does.
                         self._heard(era, clock.now())
                     yield chunk
-            self._wakeup.seen(clock.now())
-            self._gate.answered(weight, context.reply.queued_s, clock.now())
-        except ServingError as error:
-            if era is None:
-                raise
-            outcome = self._learn(error, attempt, clock.now(), answering=answering)
-            if isinstance(error, Unavailable) and not answering:
-                raise _Repeat(error) from None
-            raise
-        finally:
-            now = clock.now()
-            if era is not None and (not answering or outcome is Outcome.FAILURE):
-                self._record(outcome, era, now)
-            self._gate.leave(weight, now)
+            except ServingError as error:
+                outcome = self._learn(error, attempt, clock.now(), answering=answering)
+                if answering or not isinstance(error, Unavailable):
+                    raise
+                problem = error
+            else:
+                now = clock.now()
+                self._wakeup.seen(now)
+                self._gate.answered(weight, context.reply.queued_s, now)
+                return
+            finally:
+                try:
+                    await chunks.aclose()
+                finally:
+                    now = clock.now()
+                    if not answering or outcome is Outcome.FAILURE:
+                        self._record(outcome, era, now)
+                    self._gate.leave(weight, now)
+            began = await self._until_repeat(problem, attempt, began)
+
+    async def _until_repeat(self, problem: Unavailable, attempt: int, began: float) -> float:
+        """Returns when the call may be repeated, with when its wait in the queue began.
+
+        Raises `problem` when it may not be.
+        """
+        if attempt == ATTEMPTS or not self._may_repeat(problem, clock.now()):
+            raise problem from None
+        if problem.reason is Reason.FULL:
+            await asyncio.sleep(BACKOFF_S * attempt * random.uniform(0.5, 1.5))  # noqa: S311
+            return began
+        # What it waited at a predictor that is gone was not in the queue.
+        return clock.now()
+
+    async def _let_in(self, weight: int, context: RequestContext, began: float) -> None:
+        """Waits at the gate; raises Unavailable for who is not let in."""
+        asked = clock.now()
+        await self._gate.enter(weight, context.priority, began, asked)
+        context.reply.waited_s += clock.now() - asked
 
     async def _woken(self, context: RequestContext) -> float:
         """The seconds that the predictor's start was waited for."""
@@ -182,10 +183,11 @@ class ForwardStage:
         again = attempt > 1 and not answering and error.reason is not Reason.STARTING
         return Outcome.FAILURE if again or error.reason is Reason.STALLED else Outcome.NEITHER
 
-    def _pass_breaker(self, model: str, now: float) -> int:
-        """The era of a call that may go; raises Unavailable for one that may not."""
+    def _pass_breaker(self, model: str, weight: int, now: float) -> int:
+        """The era of a call that may go; one that may not leaves the gate and gets Unavailable."""
         refusal_s = self._breaker.refusal_s(now)
         if refusal_s is not None:
+            self._gate.leave(weight, now)
             raise Unavailable(
                 f"the predictor of model '{model}' keeps failing; calls are refused for a while",
                 retry_after_s=refusal_s,
@@ -206,11 +208,3 @@ class ForwardStage:
         self._told = state
         for each in State:
             metrics.BREAKER.labels(self._model, each).set(each is state)
-
-
-class _Repeat(Exception):
-    """A call that failed before its first chunk."""
-
-    def __init__(self, error: Unavailable) -> None:
-        super().__init__(error.message)
-        self.error = error

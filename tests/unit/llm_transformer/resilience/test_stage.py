@@ -252,12 +252,13 @@ async def test_what_fails_before_its_first_chunk_is_repeated(make, predictor, er
 async def test_time_at_a_predictor_that_died_is_no_time_in_the_queue(make, predictor, monkeypatch):
     stage = make()
     entered = []
-    enter = stage._gate.enter
+    passes = stage._gate.passes
 
     async def note(sequences, priority, since, now):
         entered.append((since, now))
-        await enter(sequences, priority, since, now)
+        assert passes(sequences)
 
+    monkeypatch.setattr(stage._gate, "passes", lambda sequences: False)
     monkeypatch.setattr(stage._gate, "enter", note)
     dies = asyncio.Event()
     asyncio.get_running_loop().call_later(0.05, dies.set)
