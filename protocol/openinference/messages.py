@@ -127,7 +127,7 @@ def check_count(shape: Sequence[int], count: int, where: str) -> None:
 
 def bytes_tensor(name: str, texts: Sequence[str], shape: Sequence[int] | None = None) -> Tensor:
     """A BYTES tensor of UTF-8 texts, of shape [n] unless given."""
-    return Tensor(name, BYTES, tuple(shape or (len(texts),)), tuple(t.encode() for t in texts))
+    return Tensor(name, BYTES, tuple(shape or (len(texts),)), tuple([t.encode() for t in texts]))
 
 
 def number_tensor(name: str, datatype: Datatype, values: Sequence[int | float]) -> Tensor:

@@ -26,14 +26,17 @@ from openinference import (
 from openinference.datatypes import DATATYPES
 from openinference.errors import InternalError, InvalidInput, PayloadTooLarge
 from openinference.generate_json import GenerateCall
+from openinference.generation import GenerationRequest
 from openinference.messages import Tensor
 from openinference.openai_json import Endpoint, OpenAICall
 from openinference.proto import inference_pb2 as pb
+from openinference.request_messages import RequestWriter
 from openinference.rest import _body
 
 _TYPES = tuple(DATATYPES.values())
 _SHAPES = ((), (0,), (1,), (2,), (3, 1), (1, 2, 2), (2**62, 4), (7,))
 MAX_BODY = 4096
+_WRITER = RequestWriter()
 
 
 def _datatype_and_shape(data: bytes):
@@ -51,9 +54,13 @@ def v2_infer(data: bytes) -> None:
         infer = v2_json.infer_request("m", None, body, header)
         request = text_tensors.generation_request(infer, stream=False)
         # What we take from a client must be what we can send to the predictor, unchanged.
-        sent = v2_grpc.encode_request(text_tensors.infer_request(request))
-        again = v2_grpc.decode_request(sent)
-        assert text_tensors.generation_request(again, stream=False) == request
+        assert _after_the_hop(request) == request
+
+
+def _after_the_hop(request: GenerationRequest) -> GenerationRequest:
+    """What the predictor reads of what it is sent."""
+    message = pb.ModelInferRequest.FromString(_WRITER.write(request, request.model))
+    return text_tensors.generation_request(v2_grpc.decode_request(message), stream=request.stream)
 
 
 def raw_tensor(data: bytes) -> None:
@@ -110,8 +117,7 @@ def generate(data: bytes) -> None:
 def _openai(endpoint: Endpoint, data: bytes) -> None:
     with contextlib.suppress(InvalidInput):
         request = OpenAICall(endpoint, v2_json.load_object(data)).request
-        sent = v2_grpc.encode_request(text_tensors.infer_request(request))
-        again = text_tensors.generation_request(v2_grpc.decode_request(sent), stream=request.stream)
+        again = _after_the_hop(request)
         if request.sampling.max_tokens is not None:
             assert again == request
 
