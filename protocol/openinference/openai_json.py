@@ -48,8 +48,6 @@ INERT_VALUES: Final[Mapping[str, Sequence[Any]]] = {
     "verbosity": (),
     "web_search_options": (),
 }
-
-
 _LEFT_OUT: Final = HARMLESS | set(INERT_VALUES)
 
 
