@@ -10,6 +10,7 @@ import gc
 import logging
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from functools import partial
 from typing import Any
@@ -106,7 +107,11 @@ async def serve(
         )
     )
     _settle_garbage_collector()
-    async with _grpc_server(service, settings) as drain_grpc, asyncio.TaskGroup() as group:
+    async with (
+        _generators_unwatched(),
+        _grpc_server(service, settings) as drain_grpc,
+        asyncio.TaskGroup() as group,
+    ):
         rest_task = group.create_task(rest.serve())
         work = group.create_task(_run(background, lifecycle))
         await lifecycle.stopped()
@@ -134,6 +139,21 @@ def _settle_garbage_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
+
+
+@contextlib.asynccontextmanager
+async def _generators_unwatched() -> AsyncIterator[None]:
+    """Has the event loop note no asynchronous generator, of which a request makes seven.
+
+    It notes them to close at its end those that nobody has closed. Ours are closed by who reads
+    them, and one that is dropped by its finalizer, which stays.
+    """
+    before = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(firstiter=None)
+    try:
+        yield
+    finally:
+        sys.set_asyncgen_hooks(*before)
 
 
 def _on_signal(lifecycle: Lifecycle, number: int) -> None:
