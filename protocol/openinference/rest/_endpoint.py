@@ -109,29 +109,29 @@ class Endpoint:
                 self._metrics,
                 scope.get(SCOPE),
             )
-
-            async def answer() -> None:
-                tracked.status = await self._answer(call, out)
-
+            work = self._answer(call, out, tracked)
             if scope["method"] != "POST":
-                await answer()
+                await work
             elif isinstance(out, Wire):
-                await out.caller.while_there(answer())
+                await out.caller.while_there(work)
             else:
-                await while_connected(receive, answer())
+                await while_connected(receive, work)
 
-    async def _answer(self, call: Call, out: Answering) -> str:
+    async def _answer(self, call: Call, out: Answering, tracked: metrics.Tracked) -> None:
         context = call.context
         try:
             answer = await self._handler(call)
         except ServingError as error:
-            return await self._fail(error, context, out)
+            tracked.status = await self._fail(error, context, out)
         except Exception:
             logger.exception("request %s failed", context.request_id, extra=logged(context))
-            return await self._fail(InternalError(), context, out)
-        if isinstance(answer, EventStream):
-            return await self._stream(answer, context, out)
-        return await _send(answer, context.returned(), out)
+            tracked.status = await self._fail(InternalError(), context, out)
+        else:
+            tracked.status = (
+                await self._stream(answer, context, out)
+                if isinstance(answer, EventStream)
+                else await _send(answer, context.returned(), out)
+            )
 
     async def _fail(
         self, error: ServingError, context: RequestContext | None, out: Answering

@@ -39,7 +39,7 @@ class _JumpingLoop(asyncio.SelectorEventLoop):
 @pytest.fixture
 def loop(monkeypatch):
     loop = _JumpingLoop()
-    monkeypatch.setattr(clock, "monotonic", loop.time)
+    monkeypatch.setattr(clock, "now", loop.time)
     yield loop
     loop.close()
 

@@ -5,7 +5,6 @@ when the last follower has left. Who comes late begins with the first chunk.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
 from typing import Final
 
 from llm_transformer.cache.record import Record
@@ -157,21 +156,23 @@ class Flight:
         while not (self.chunks or self._dropped or self._done):
             await self._news()
 
-    async def follow(self, seat: Seat) -> AsyncGenerator[Chunk, None]:
-        """The chunks from the first on; raises what the generation failed with."""
-        while True:
-            while seat.position - self._dropped < len(self.chunks):
-                chunk = self.chunks[seat.position - self._dropped]
-                seat.position += 1
-                if not self.keeps_all:
-                    self._make_room()
-                yield chunk
+    async def next(self, seat: Seat) -> Chunk | None:
+        """The chunk after those that `seat` has had; None at the end.
+
+        Raises what the generation failed with.
+        """
+        while seat.position - self._dropped >= len(self.chunks):
             if self._done:
                 if self._error is not None:
                     # Many raise it, and each raise would add to its traceback.
                     raise self._error.with_traceback(None)
-                return
+                return None
             await self._news()
+        chunk = self.chunks[seat.position - self._dropped]
+        seat.position += 1
+        if not self.keeps_all:
+            self._make_room()
+        return chunk
 
     async def _news(self) -> None:
         waiter = self._loop.create_future()

@@ -148,12 +148,8 @@ class CachedForward:
                 kept = None if flight.came_by is Cached.MISS else flight.record
                 if kept is None or asked.accepts(kept.age_s(clock.now())):
                     self._tell(flight, seat)
-                    chunks = flight.follow(seat)
-                    try:
-                        async for chunk in chunks:
-                            yield chunk
-                    finally:
-                        await chunks.aclose()
+                    while (next_chunk := await flight.next(seat)) is not None:
+                        yield next_chunk
                     self._tell_end(flight, seat)
                     return
             finally:

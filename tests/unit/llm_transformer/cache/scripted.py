@@ -84,7 +84,7 @@ class Clock:
         monkeypatch.setattr(
             self._loop, "time", lambda: self._real(self._loop) + self.ahead, raising=False
         )
-        monkeypatch.setattr(clock, "monotonic", lambda: time.monotonic() + self.ahead)
+        monkeypatch.setattr(clock, "now", lambda: time.monotonic() + self.ahead)
 
     def forward(self, seconds):
         self.ahead += seconds
