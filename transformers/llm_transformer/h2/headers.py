@@ -10,12 +10,14 @@ from typing import Final
 
 import hpack
 
+from llm_transformer.h2 import plain_block
 from llm_transformer.h2.frames import ProtocolError
-from llm_transformer.h2.status import COMPRESSION_ERROR, Fields
+from llm_transformer.h2.status import COMPRESSION_ERROR, Fields, Headers
 
 MAX_LIST_BYTES: Final = 64 * 2**10
 _REMEMBERED: Final = 512
-_REMEMBERED_BYTES: Final = 512
+# Of a block that is remembered.
+_SHORT: Final = 512
 # Fields of the static table (RFC 7541, appendix A).
 _METHOD_POST: Final = b"\x83"
 _SCHEME: Final = {"http": b"\x86", "https": b"\x87"}
@@ -97,17 +99,20 @@ class HeaderReader:
         known = self._known.get(block)
         if known is not None:
             return known
-        try:
-            fields = Fields(
-                [
-                    (name.decode("latin-1"), value.decode("latin-1"))
-                    for name, value in self._decoder.decode(block, raw=True)
-                ]
-            )
-        except hpack.HPACKError as error:
-            raise ProtocolError(f"a header block: {error}", COMPRESSION_ERROR) from None
-        if len(block) <= _REMEMBERED_BYTES:
+        # A short block's list is never over the limit.
+        is_short = len(block) <= _SHORT
+        fields = Fields((plain_block.read(block) if is_short else None) or self._decoded(block))
+        if is_short:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
             self._known[block] = fields
         return fields
+
+    def _decoded(self, block: bytes) -> Headers:
+        try:
+            return [
+                (name.decode("latin-1"), value.decode("latin-1"))
+                for name, value in self._decoder.decode(block, raw=True)
+            ]
+        except hpack.HPACKError as error:
+            raise ProtocolError(f"a header block: {error}", COMPRESSION_ERROR) from None

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_transformer.h2 import frames, headers
+from llm_transformer.h2 import frames, headers, plain_block
 from llm_transformer.h2.frames import FrameReader, MessageReader, ProtocolError
 from llm_transformer.h2.headers import HeaderReader
 
@@ -122,6 +122,28 @@ def test_blocks_of_a_peer_that_keeps_to_our_table_size_are_read(blocks):
     encoder.header_table_size = 0
     for fields in blocks * 2:
         assert list(reader.read(encoder.encode(fields)).pairs) == fields
+
+
+@given(st.lists(st.tuples(VISIBLE, VISIBLE), max_size=5))
+def test_what_grpcs_servers_write_is_read_without_hpack(pairs):
+    block = b"\x88" + headers.metadata(pairs)
+    is_plain = all(max(len(name), len(value)) < 127 for name, value in pairs)
+    assert plain_block.read(block) == ([(":status", "200"), *pairs] if is_plain else None)
+
+
+@given(
+    st.lists(st.sampled_from(b"\0\1\2\5a\x10\x20\x3f\x40\x7e\x7f\x80\x88\xbd\xbe\xff"), max_size=12)
+)
+def test_what_is_read_without_hpack_is_what_hpack_reads(octets):
+    block = bytes(octets)
+    plain = plain_block.read(block)
+    if plain is not None:
+        decoder = hpack.Decoder()
+        decoder.header_table_size = decoder.max_allowed_table_size = 0
+        decoded = decoder.decode(block, raw=True)
+        assert plain == [
+            (name.decode("latin-1"), value.decode("latin-1")) for name, value in decoded
+        ]
 
 
 @pytest.mark.parametrize("block", [b"\xbe", b"\x3f\xe1\x1f", b"\x00\xff", b"\x80"])
