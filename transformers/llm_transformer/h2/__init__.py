@@ -2,7 +2,8 @@
 
 gRPC's own Python client costs a thread hand-over and some 100 us of CPU for each message, a token
 of a stream too; here a message costs what parsing it does. What the wire looks like is RFC 9113,
-RFC 7541 and gRPC's PROTOCOL-HTTP2.md; header blocks that are not plain are read by the library `hpack`.
+RFC 7541 and gRPC's PROTOCOL-HTTP2.md; the library `hpack` reads the header blocks of other servers
+than gRPC's own.
 """
 
 from llm_transformer.h2.call import Call

@@ -1,4 +1,4 @@
-"""Header blocks (RFC 7541): ours written plainly, the peer's read by `hpack`.
+"""Header blocks (RFC 7541): ours written plainly, a peer's that are not plain read by `hpack`.
 
 Neither side uses HPACK's dynamic table: ours never adds to it, the peer is told a size of 0. So the
 same bytes always mean the same headers, and what came before is looked up.
