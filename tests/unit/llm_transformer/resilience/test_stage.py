@@ -4,6 +4,7 @@ import asyncio
 from contextlib import aclosing
 
 import pytest
+from prometheus_client import REGISTRY
 
 from llm_transformer.resilience.backlog import BacklogPolicy
 from llm_transformer.resilience.breaker import BreakerPolicy, CircuitBreaker
@@ -389,3 +390,47 @@ async def test_a_caller_who_closes_its_stream_frees_its_place(make, predictor):
     assert await anext(chunks) == HEL
     await chunks.aclose()
     assert await _all(stage) == [HEL, LO]
+
+
+def _gauges():
+    return tuple(
+        REGISTRY.get_sample_value(f"keepwarm_{name}", {"model": "m"})
+        for name in (
+            "predictor_sequences_in_flight",
+            "queue_requests",
+            "predictor_sequences_limit",
+        )
+    )
+
+
+async def test_a_scrape_tells_who_is_in_who_waits_and_the_limit(make, predictor):
+    ends = asyncio.Event()
+    predictor.scripts = [[HEL, ends, LO]]
+    stage = make(limit=1)
+    assert _gauges() == (0, 0, 1)
+    calls = [asyncio.create_task(_all(stage)) for _ in range(3)]
+    await _until(lambda: _gauges()[:2] == (1, 2))
+    ends.set()
+    await asyncio.gather(*calls)
+    in_flight, waiting, limit = _gauges()
+    assert (in_flight, waiting) == (0, 0)
+    assert limit > 1
+
+
+async def test_who_leaves_the_queue_or_is_refused_by_the_breaker_holds_no_place(make, predictor):
+    ends = asyncio.Event()
+    predictor.scripts = [[ends, errors.InternalError("broken")], [HEL, LO]]
+    stage = make(limit=1, breaker=BreakerPolicy(min_calls=1))
+    first = asyncio.create_task(_all(stage))
+    await _until(lambda: _gauges()[0] == 1)
+    second = asyncio.create_task(_all(stage))
+    await _until(lambda: _gauges()[1] == 1)
+    second.cancel()
+    await asyncio.gather(second, return_exceptions=True)
+    assert _gauges()[:2] == (1, 0)
+    ends.set()
+    with pytest.raises(errors.InternalError):
+        await first
+    with pytest.raises(Unavailable, match="keeps failing"):
+        await _all(stage)
+    assert _gauges()[:2] == (0, 0)
