@@ -9,7 +9,6 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Any, Final, NoReturn, TypeVar
 from urllib.parse import unquote
 
@@ -186,7 +185,7 @@ class InferenceServicer(GRPCInferenceServiceServicer):  # type: ignore[misc]  # 
         strict: bool,
     ) -> None:
         # What goes back to the caller is the stream's; what stages tell each other is a request's.
-        call = replace(call, reply=Reply(call.reply.headers))
+        call = call._replace(reply=Reply(call.reply.headers))
         with self._endpoints["ModelStreamInfer"].track() as tracked:
             echoed = pb.ModelInferResponse()
             try:

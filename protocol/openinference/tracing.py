@@ -8,7 +8,6 @@ stage calls, in this process and in the next. Spans carry no prompts, answers, k
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Final
 
 from opentelemetry import trace
@@ -65,7 +64,7 @@ class Tracer:
         span = self._tracer.start_span(stage, _W3C.extract(came), kind)
         goes: dict[str, str] = {}
         _W3C.inject(goes, trace.set_span_in_context(span))
-        inner = replace(context, traceparent=goes.get(TRACEPARENT), tracestate=goes.get(TRACESTATE))
+        inner = context._replace(traceparent=goes.get(TRACEPARENT), tracestate=goes.get(TRACESTATE))
         return span, inner
 
     async def traced(

@@ -77,7 +77,7 @@ async def test_the_predictor_gets_the_request_as_it_is(client, service, stream):
 async def test_id_trace_and_tenant_travel(client, service, stream):
     context = RequestContext("abc", None, TRACEPARENT, "s=1", "acme")
     await _all(client, _request(stream=stream), context)
-    assert service.context == context
+    assert service.context[:5] == context[:5]
 
 
 @STREAMED_OR_NOT

@@ -9,7 +9,6 @@ import pytest
 from starlette.applications import Starlette
 
 from openinference import errors
-from openinference.context import RequestContext
 from openinference.generation import Chunk, Conversation, FinishReason
 from openinference.rest import routes
 from openinference.sampling import SamplingParams
@@ -254,7 +253,7 @@ async def test_request_id_and_traceparent_come_back(rest, service, path, body):
     answer = await rest.post(path, json=body, headers=headers)
     assert answer.headers["x-request-id"] == "abc"
     assert answer.headers["traceparent"] == TRACEPARENT
-    assert service.context == RequestContext("abc", None, TRACEPARENT, None, "acme")
+    assert service.context[:5] == ("abc", None, TRACEPARENT, None, "acme")
 
 
 @ALL
