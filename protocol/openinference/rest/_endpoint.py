@@ -1,7 +1,7 @@
 """One REST endpoint as an ASGI app: context in, answer or error out, abort when the caller goes."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from starlette.types import Receive, Scope, Send
@@ -11,6 +11,7 @@ from openinference import context as contexts
 from openinference.context import RequestContext, logged
 from openinference.deadlines import while_connected
 from openinference.errors import ClientLeft, InternalError, ServingError
+from openinference.generation import Chunk
 from openinference.repeats import SCOPE, Candidate
 from openinference.rest import _body, _errors
 from openinference.rest._answer import Answer
@@ -36,15 +37,20 @@ class Call:
 
 
 class EventStream:
-    """An answer of server-sent events.
+    """An answer of server-sent events: those that each chunk becomes, if any, and those at its end.
 
-    What `events` raises before the first becomes the answer's status. `close` frees what it draws
-    from, also when it was never begun.
+    What `chunks` raises before the first event becomes the answer's status.
     """
 
-    def __init__(self, events: AsyncIterator[bytes], close: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        chunks: AsyncGenerator[Chunk, None],
+        events: Callable[[Chunk], bytes],
+        end: Callable[[], bytes] = bytes,
+    ) -> None:
+        self.chunks = chunks
         self.events = events
-        self.close = close
+        self.end = end
 
 
 Handler = Callable[[Call], Awaitable[Answer | EventStream]]
@@ -147,8 +153,15 @@ class Endpoint:
         sender = EventSender(context, out)
         problem: ServingError | None = None
         try:
-            async for event in answer.events:
-                await sender.send(event)
+            is_empty = True
+            async for chunk in answer.chunks:
+                is_empty = False
+                if events := answer.events(chunk):
+                    await sender.send(events)
+            if is_empty:
+                problem = InternalError("the model ended its answer without a finish reason")
+            elif events := answer.end():
+                await sender.send(events)
         except ServingError as error:
             problem = error
         except Exception:
@@ -156,7 +169,7 @@ class Endpoint:
             problem = InternalError()
         finally:
             await sender.settle()
-            await answer.close()
+            await answer.chunks.aclose()
         if problem is not None and not sender.begun:
             return await self._fail(problem, context, out)
         if problem is not None:

@@ -1,7 +1,7 @@
 """The routes: paths of OIP inference_rest.md, generate_rest.yaml and OpenAI's API reference."""
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import orjson
@@ -10,7 +10,7 @@ from starlette.routing import Route
 from openinference import openai_json, sse, text_tensors, v2_json
 from openinference.context import Cached
 from openinference.deadlines import bounded, collect_until_deadline, until_deadline
-from openinference.errors import InternalError, InvalidInput, NotFound
+from openinference.errors import InvalidInput, NotFound
 from openinference.generate_json import GenerateCall
 from openinference.generation import Chunk, Completion, GenerationRequest, Usage, collected
 from openinference.messages import Parameters
@@ -182,7 +182,7 @@ class _Edge:
         model, version = _model_of(call)
         generate = GenerateCall(model, v2_json.load_object(call.body), stream=True)
         chunks = self._chunks(generate.request, version, call, generate.parameters)
-        return _event_stream(chunks, generate.encoded_events)
+        return EventStream(chunks, generate.encoded_events)
 
     async def openai_models(self, call: Call) -> Answer:
         return json_answer(openai_json.models(self._service.models, self._created))
@@ -222,7 +222,7 @@ class _Edge:
             event = openai.usage_event(usage)
             return (sse.event(event) if event is not None else b"") + sse.DONE
 
-        return _event_stream(chunks, events, end)
+        return EventStream(chunks, events, end)
 
     def _remember(
         self,
@@ -270,26 +270,3 @@ class _Edge:
 
 def _model_of(call: Call) -> tuple[str, str | None]:
     return call.path["model"], call.path.get("version")
-
-
-def _event_stream(
-    chunks: AsyncGenerator[Chunk, None],
-    events: Callable[[Chunk], bytes],
-    end: Callable[[], bytes] = bytes,
-) -> EventStream:
-    """The events that `chunks` become."""
-
-    async def parts() -> AsyncIterator[bytes]:
-        empty = True
-        async for chunk in chunks:
-            empty = False
-            part = events(chunk)
-            if part:
-                yield part
-        if empty:
-            raise InternalError("the model ended its answer without a finish reason")
-        last = end()
-        if last:
-            yield last
-
-    return EventStream(parts(), chunks.aclose)
