@@ -42,7 +42,7 @@ CHAT: dict[str, Any] = {
     "messages": [{"role": "user", "content": "What is the capital of France?"}],
     "temperature": 0,
 }
-# Path, body, one more header; what is traced is never taken for a repeated request.
+# Path, body, one more header.
 REQUESTS: dict[str, tuple[str, dict[str, Any], str]] = {
     "V2 infer": (f"/v2/models/{MODEL}/infer", INFER, ""),
     "OpenAI chat": ("/openai/v1/chat/completions", CHAT, ""),
