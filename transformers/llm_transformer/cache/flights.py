@@ -11,7 +11,7 @@ from llm_transformer.cache.record import Record
 from llm_transformer.cache.shared import Claim
 from llm_transformer.cache.shelf import Shelf
 from llm_transformer.forward import Forward
-from openinference import clock
+from openinference import clock, running
 from openinference.context import NOBODY, Cached, RequestContext, logged, new_request_id
 from openinference.errors import InternalError, ServingError
 from openinference.generation import GenerationRequest
@@ -60,7 +60,7 @@ class Flights:
         self, digest: bytes, request: GenerationRequest, context: RequestContext, *, renews: bool
     ) -> Flight:
         """A new flight; `renews` for an answer that takes the place of what is kept."""
-        loop = asyncio.get_running_loop()
+        loop = running.loop()
         flight = Flight(
             loop, context.priority, self._policy.draw_ttl_s(), self._policy.record_bytes
         )
