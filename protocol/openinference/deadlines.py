@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from openinference import alarms, clock, running, text_tensors
 from openinference.context import RequestContext, shortened
@@ -27,20 +27,11 @@ async def until_deadline(
     chunks: AsyncGenerator[Chunk, None], context: RequestContext
 ) -> AsyncGenerator[Chunk, None]:
     """`chunks`, until the deadline of `context`: then it is closed and DeadlineExceeded raised."""
-    bound = _Bound(context.deadline)
-    try:
-        bound.wait()
+    async with _Bound(chunks, context.deadline) as bound:
         async for chunk in chunks:
             bound.rest()
             yield chunk
             bound.wait()
-    except asyncio.CancelledError:
-        if bound.rest():
-            raise _exceeded() from None
-        raise
-    finally:
-        bound.end()
-        await chunks.aclose()
 
 
 async def collect_until_deadline(
@@ -50,17 +41,8 @@ async def collect_until_deadline(
 
     Raises DeadlineExceeded then, and InternalError if a sequence is missing.
     """
-    bound = _Bound(context.deadline)
-    try:
-        bound.wait()
+    async with _Bound(chunks, context.deadline):
         return await collect(request, chunks)
-    except asyncio.CancelledError:
-        if bound.rest():
-            raise _exceeded() from None
-        raise
-    finally:
-        bound.end()
-        await chunks.aclose()
 
 
 class _Cut:
@@ -93,13 +75,18 @@ class _Cut:
 
 
 class _Bound(_Cut):
-    """`asyncio.timeout_at` for many waits of one task, with one timer for all of them."""
+    """`asyncio.timeout_at` for many waits for chunks, with one timer for all of them.
 
-    __slots__ = ("_alarm", "_is_late")
+    The block begins with a wait; at its end the chunks are closed, and a wait that was cut raises
+    DeadlineExceeded.
+    """
 
-    def __init__(self, deadline: float | None) -> None:
+    __slots__ = ("_alarm", "_chunks", "_is_late")
+
+    def __init__(self, chunks: AsyncGenerator[Chunk, None], deadline: float | None) -> None:
         """Of the running task."""
         super().__init__(None if deadline is None else running.task())
+        self._chunks = chunks
         self._is_late = False
         self._alarm = None if deadline is None else alarms.call_at(deadline, self._on_deadline)
 
@@ -109,11 +96,17 @@ class _Bound(_Cut):
             raise _exceeded()
         self._is_waiting = True
 
-    def end(self) -> None:
-        """No wait comes any more."""
-        self.rest()
+    async def __aenter__(self) -> Self:
+        self.wait()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        is_cut = self.rest() and kind is asyncio.CancelledError
         if self._alarm is not None:
             self._alarm.cancel()
+        await self._chunks.aclose()
+        if is_cut:
+            raise _exceeded() from None
 
     def _on_deadline(self) -> None:
         self._is_late = True
