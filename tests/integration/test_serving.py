@@ -43,7 +43,9 @@ def test_every_start_up_phase_was_timed_and_none_runs_any_more(stack: Stack) -> 
         )
         for phase in ("import", "config", "weights", "engine", "warmup")
     }
-    assert all(value > 0 for value in seconds.values()), seconds
+    # None is left of the configuration where the engine's process, which is ahead, loads already.
+    assert seconds["config"] >= 0
+    assert all(value > 0 for phase, value in seconds.items() if phase != "config"), seconds
     assert stack.metric("keepwarm_startup_phase_active") == 0
     total = stack.metric("keepwarm_startup_seconds")
     assert total == pytest.approx(sum(seconds.values()), abs=0.01)
