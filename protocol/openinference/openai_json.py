@@ -6,9 +6,11 @@ could change the answer is ignored. Source: OpenAI API reference, "Chat" and "Co
 
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any, Final
+
+import orjson
 
 from openinference import openai_logprobs, sampling, sse, structured
 from openinference.errors import InvalidInput, ServingError, shown
@@ -92,7 +94,14 @@ class OpenAICall:
                 f"parameter 'temperature' must be a number from 0 to {MAX_TEMPERATURE}, "
                 f"got {shown(members['temperature'])}"
             )
-        self._envelope = self.renewed_envelope()
+        # The members that a body begins with.
+        whole, event, prefix = endpoint.value
+        self._envelope = {
+            "id": f"{prefix}{random.getrandbits(128):032x}",
+            "object": event if self.stream else whole,
+            "created": int(time.time()),
+            "model": self.request.model,
+        }
         self._started: set[int] = set()
         # How much of each choice's text has been told, for the offsets of /completions' tokens.
         self._told: dict[int, int] = {}
@@ -120,15 +129,21 @@ class OpenAICall:
         generated = sum([each.num_output_tokens for each in completions])
         return {"choices": choices, "usage": _usage(prompt, generated)}
 
-    def renewed_envelope(self) -> dict[str, Any]:
-        """The members that a body begins with, for one more answer to the same request."""
-        whole, event, prefix = self._endpoint.value
-        return {
-            "id": f"{prefix}{random.getrandbits(128):032x}",
-            "object": event if self.stream else whole,
-            "created": int(time.time()),
-            "model": self.request.model,
-        }
+    def openings(self) -> Callable[[], bytes]:
+        """What gives the begin of a body, its envelope, for one more answer to the same request."""
+        _, whole, _, model = map(orjson.dumps, self._envelope.values())
+        prefix = self._endpoint.value[2].encode()
+
+        def opening() -> bytes:
+            return b'{"id":"%b%032x","object":%b,"created":%d,"model":%b,' % (
+                prefix,
+                random.getrandbits(128),
+                whole,
+                time.time(),
+                model,
+            )
+
+        return opening
 
     def events(self, chunk: Chunk) -> Iterator[dict[str, Any]]:
         """The stream events that a chunk becomes; the first of a chat choice names the role."""

@@ -208,7 +208,7 @@ class _Edge:
                 openai.request,
                 None,
                 lambda again: orjson.dumps(openai.content(again))[1:],
-                opening=lambda: orjson.dumps(openai.renewed_envelope())[:-1] + b",",
+                openings=openai.openings,
             )
             return json_answer(openai.answer(completions))
         chunks = self._chunks(openai.request, None, call, {})
@@ -231,9 +231,12 @@ class _Edge:
         version: str | None,
         format_: Callable[[list[Completion]], bytes],
         *,
-        opening: Callable[[], bytes] = bytes,
+        openings: Callable[[], Callable[[], bytes]] = lambda: bytes,
     ) -> None:
-        """Notes what the request said, when the service had the answer at hand."""
+        """Notes what the request said, when the service had the answer at hand.
+
+        `openings` makes what makes the begin of each answer.
+        """
         service, context = self._service, call.context
         if (
             call.candidate is None
@@ -250,7 +253,7 @@ class _Edge:
                 version,
                 context,
                 lambda chunks: format_(collected(request, chunks)),
-                opening,
+                openings(),
             )
         )
 

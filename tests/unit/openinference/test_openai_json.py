@@ -1,6 +1,7 @@
 import contextlib
 import copy
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -223,6 +224,26 @@ def test_a_chat_answer_has_openais_shape():
         ],
         "usage": USAGE,
     }
+
+
+@BOTH
+@given(model=st.text(min_size=1, max_size=20))
+def test_an_answer_put_together_is_the_same_with_an_id_of_its_own(call, model):
+    again = call(model=model)
+    done = [Completion("100 %", FinishReason.LENGTH, 3, 2)]
+    plain = orjson.loads(orjson.dumps(again.answer(done)))
+    opening = again.openings()
+    rest = orjson.dumps(again.content(done))[1:]
+    bodies = [orjson.loads(opening() + rest) for _ in range(3)]
+    assert {tuple(body) for body in bodies} == {tuple(plain)}
+    ids = {body.pop("id") for body in [*bodies, plain]}
+    assert len(ids) == 4
+    assert {(len(each), each.partition("-")[0]) for each in ids} == {
+        (len(max(ids)), max(ids).partition("-")[0])
+    }
+    created = [body.pop("created") for body in bodies]
+    assert 0 <= max(created) - plain.pop("created") < 60
+    assert bodies == [plain] * 3
 
 
 def test_a_completion_answer_has_openais_shape():
