@@ -34,7 +34,7 @@ def call_at(due: float, callback: Callable[[], object]) -> Alarm:
     """
     loop = running.loop()
     if due - clock.now() < FAR_S:
-        return loop.call_at(due, callback)
+        return loop.call_at(due, callback, context=Context())
     if _here.loop is not loop:
         # The alarms of another loop stay with its timers.
         _here.loop, _here.buckets = loop, {}

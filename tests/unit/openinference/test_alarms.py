@@ -148,7 +148,8 @@ def test_who_is_called_is_freed_with_the_cancelled_alarm(loop):
         gc.enable()
 
 
-def test_a_far_alarm_does_not_keep_its_makers_context(loop):
+@pytest.mark.parametrize("seconds", [0.5, 60])
+def test_an_alarm_does_not_keep_its_makers_context(loop, seconds):
     class Held:
         pass
 
@@ -157,7 +158,7 @@ def test_a_far_alarm_does_not_keep_its_makers_context(loop):
     def make():
         held = Held()
         variable.set(held)
-        alarms.call_at(loop.time() + 60, lambda: None)
+        alarms.call_at(loop.time() + seconds, lambda: None)
         return weakref.ref(held)
 
     async def main():
