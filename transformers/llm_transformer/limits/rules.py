@@ -211,21 +211,13 @@ def _verdict(
     requests = address = concurrent = tokens = 0
     requests_ms = address_ms = tokens_ms = 0.0
     if (rate := limits.requests) is not None:
-        tat = account.requests_tat
-        requests_ms = tat - now if tat > now else 0.0
-        left = rate.burst - requests_ms / rate.period_ms + _SLACK
-        requests = int(left) if left > 0 else 0
+        requests, requests_ms = _left(rate, account.requests_tat, 0, now)
     if (rate := limits.address) is not None:
-        address_ms = address_tat - now if address_tat > now else 0.0
-        left = rate.burst - address_ms / rate.period_ms + _SLACK
-        address = int(left) if left > 0 else 0
+        address, address_ms = _left(rate, address_tat, 0, now)
     if (most := limits.concurrent) is not None:
         concurrent = max(0, most - len(account.leases))
     if (rate := limits.tokens) is not None:
-        tat = account.tokens_tat
-        tokens_ms = tat - now if tat > now else 0.0
-        left = rate.burst - account.held - tokens_ms / rate.period_ms + _SLACK
-        tokens = int(left) if left > 0 else 0
+        tokens, tokens_ms = _left(rate, account.tokens_tat, account.held, now)
     return Verdict(
         refused,
         retry_ms,
@@ -237,3 +229,10 @@ def _verdict(
         tokens,
         tokens_ms,
     )
+
+
+def _left(rate: Rate, tat: float, held: int, now: float) -> tuple[int, float]:
+    """How many may come at `now` beside what is held, and the time until all that ran is there."""
+    full_ms = tat - now if tat > now else 0.0
+    left = rate.burst - held - full_ms / rate.period_ms + _SLACK
+    return int(left) if left > 0 else 0, full_ms
