@@ -96,7 +96,7 @@ class Flights:
     ) -> None:
         """From take-off to the record; the followers learn of every end."""
         shared, model = self._shelf.shared, request.model
-        token = new_request_id() if self._shelf.is_shared and not renews else None
+        token = new_request_id() if shared.is_there and not renews else None
         # Whether the lease may be ours, also while the answer to our claim is on its way.
         leased = token is not None
         renewal: asyncio.Task[None] | None = None
@@ -113,7 +113,7 @@ class Flights:
                     renewal = asyncio.create_task(self._renew(digest, model, token))
             flight.came_by = Cached.MISS
             kept = await self._generate(flight, digest, request, context)
-            if kept is not None and self._shelf.is_shared:
+            if kept is not None and shared.is_there:
                 # First, for who waits for the record looks for it under these weights; and each
                 # time, for a Redis that has lost all knows nothing.
                 await self._shelf.weights.tell(model, clock.now())

@@ -65,6 +65,8 @@ return 0
 class RedisCache:
     """A SharedCache. While Redis cannot be asked it has nothing and keeps nothing."""
 
+    is_there = True
+
     def __init__(
         self,
         store: Store,

@@ -29,7 +29,12 @@ class Slot(NamedTuple):
 
 
 class SharedCache(Protocol):
-    """What L2 must do; every failure counts as nothing found."""
+    """What L2 must do; every failure counts as nothing found.
+
+    `is_there` is whether there are others to ask and to tell.
+    """
+
+    is_there: bool
 
     async def get(self, slot: Slot) -> Record | None:
         """The record, if there is one."""
@@ -55,6 +60,8 @@ class SharedCache(Protocol):
 
 class NoSharedCache:
     """L2 of a transformer that has no store."""
+
+    is_there = False
 
     async def get(self, slot: Slot) -> Record | None:
         return None

@@ -7,7 +7,7 @@ from llm_transformer.cache import metrics
 from llm_transformer.cache.directives import Directives
 from llm_transformer.cache.local import LocalCache
 from llm_transformer.cache.record import Record
-from llm_transformer.cache.shared import Claim, NoSharedCache, SharedCache, Slot
+from llm_transformer.cache.shared import Claim, SharedCache, Slot
 from llm_transformer.cache.weights import Weights
 from openinference import clock
 
@@ -22,8 +22,6 @@ class Shelf:
     def __init__(self, local: LocalCache, shared: SharedCache, weights: Weights) -> None:
         self._local = local
         self.shared = shared
-        # Whether there are others to ask and to tell.
-        self.is_shared = not isinstance(shared, NoSharedCache)
         self.weights = weights
 
     def look_here(self, digest: bytes, model: str, asked: Directives) -> Record | None:
