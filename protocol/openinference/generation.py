@@ -5,7 +5,7 @@ them. Chunks of several sequences may interleave; each sequence is numbered `ind
 prompt number * n + choice number.
 """
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -105,9 +105,8 @@ async def collect(request: GenerationRequest, chunks: AsyncIterator[Chunk]) -> l
     return collected(request, [chunk async for chunk in chunks])
 
 
-def collected(request: GenerationRequest, chunks: Iterable[Chunk]) -> list[Completion]:
+def collected(request: GenerationRequest, chunks: Sequence[Chunk]) -> list[Completion]:
     """`collect` of chunks that are there."""
-    chunks = list(chunks)
     if request.sequences == len(chunks) == 1:
         # The usual answer when none is streamed.
         (only,) = chunks

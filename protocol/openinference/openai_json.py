@@ -6,7 +6,7 @@ could change the answer is ignored. Source: OpenAI API reference, "Chat" and "Co
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any, Final
 
@@ -129,21 +129,16 @@ class OpenAICall:
         generated = sum([each.num_output_tokens for each in completions])
         return {"choices": choices, "usage": _usage(prompt, generated)}
 
-    def openings(self) -> Callable[[], bytes]:
-        """What gives the begin of a body, its envelope, for one more answer to the same request."""
-        _, whole, _, model = map(orjson.dumps, self._envelope.values())
-        prefix = self._endpoint.value[2].encode()
-
-        def opening() -> bytes:
-            return b'{"id":"%b%032x","object":%b,"created":%d,"model":%b,' % (
-                prefix,
-                random.getrandbits(128),
-                whole,
-                time.time(),
-                model,
-            )
-
-        return opening
+    def opening(self) -> bytes:
+        """The begin of a body, its envelope, for one more answer to the same request."""
+        whole, _, prefix = self._endpoint.value
+        return b'{"id":"%b%032x","object":"%b","created":%d,"model":%b,' % (
+            prefix.encode(),
+            random.getrandbits(128),
+            whole.encode(),
+            time.time(),
+            orjson.dumps(self.request.model),
+        )
 
     def events(self, chunk: Chunk) -> Iterator[dict[str, Any]]:
         """The stream events that a chunk becomes; the first of a chat choice names the role."""

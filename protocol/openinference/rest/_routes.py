@@ -208,7 +208,7 @@ class _Edge:
                 openai.request,
                 None,
                 lambda again: orjson.dumps(openai.content(again))[1:],
-                openings=openai.openings,
+                opening=openai.opening,
             )
             return json_answer(openai.answer(completions))
         chunks = self._chunks(openai.request, None, call, {})
@@ -231,12 +231,9 @@ class _Edge:
         version: str | None,
         format_: Callable[[list[Completion]], bytes],
         *,
-        openings: Callable[[], Callable[[], bytes]] = lambda: bytes,
+        opening: Callable[[], bytes] = bytes,
     ) -> None:
-        """Notes what the request said, when the service had the answer at hand.
-
-        `openings` makes what makes the begin of each answer.
-        """
+        """Notes what the request said, when the service had the answer at hand."""
         service, context = self._service, call.context
         if (
             call.candidate is None
@@ -253,7 +250,7 @@ class _Edge:
                 version,
                 context,
                 lambda chunks: format_(collected(request, chunks)),
-                openings(),
+                opening,
             )
         )
 

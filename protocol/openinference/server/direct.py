@@ -35,23 +35,26 @@ class Direct:
             await self._app(scope, receive, send)
             return
         asked = scope["method"], scope["path"]
-        known = self._known.get(asked) or self._find(asked, scope)
+        known = self._known.get(asked)
         if known is None:
-            await self._app(scope, receive, send)
-            return
+            known = self._find(scope)
+            if known is None:
+                await self._app(scope, receive, send)
+                return
+            self._remember(asked, known)
         endpoint, scope["path_params"] = known
         await endpoint(scope, receive, send)
 
-    def _find(
-        self, asked: tuple[str, str], scope: Scope
-    ) -> tuple[Endpoint, Mapping[str, str]] | None:
+    def _find(self, scope: Scope) -> tuple[Endpoint, Mapping[str, str]] | None:
         for route in self._routes:
             match, more = route.matches(scope)
             if match is Match.FULL:
-                found: tuple[Endpoint, Mapping[str, str]] = route.app, more["path_params"]  # type: ignore[assignment]  # an Endpoint
-                if len(asked[1]) <= _LONGEST:
-                    if len(self._known) >= _REMEMBERED:
-                        self._known.clear()
-                    self._known[asked] = found
-                return found
+                return route.app, more["path_params"]  # type: ignore[return-value]  # an Endpoint
         return None
+
+    def _remember(self, asked: tuple[str, str], found: tuple[Endpoint, Mapping[str, str]]) -> None:
+        if len(asked[1]) > _LONGEST:
+            return
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        self._known[asked] = found

@@ -232,9 +232,8 @@ def test_an_answer_put_together_is_the_same_with_an_id_of_its_own(call, model):
     again = call(model=model)
     done = [Completion("100 %", FinishReason.LENGTH, 3, 2)]
     plain = orjson.loads(orjson.dumps(again.answer(done)))
-    opening = again.openings()
     rest = orjson.dumps(again.content(done))[1:]
-    bodies = [orjson.loads(opening() + rest) for _ in range(3)]
+    bodies = [orjson.loads(again.opening() + rest) for _ in range(3)]
     assert {tuple(body) for body in bodies} == {tuple(plain)}
     ids = {body.pop("id") for body in [*bodies, plain]}
     assert len(ids) == 4
