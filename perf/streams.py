@@ -1,9 +1,10 @@
 """`make bench-streams`: what a proxy adds to a stream: to its first token, between tokens, in CPU.
 
 `generate_stream` through keepwarm and a bare proxy, OpenAI chat through keepwarm and LiteLLM, each
-beside the same stream straight from the predictor's HTTP port. The predictor tells tokens as an
-engine does: every stream gets one at each step; "spread" gives each stream a beat of its own. The
-servers take turns in every repetition; no two prompts are the same.
+beside the same stream straight from the predictor's HTTP port, and beside a bare ASGI app that
+tells ready-made events itself. The predictor tells tokens as an engine does: every stream gets one
+at each step; "spread" gives each stream a beat of its own. The servers take turns in every
+repetition; no two prompts are the same.
 """
 
 import sys
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple, Self
 
 import uvloop
 from closed_loop import Exchange, Window
-from contenders import LITELLM, MODEL, OURS, PROXY
+from contenders import FLOOR, LITELLM, MODEL, OURS, PROXY
 from exchanges import chat_stream_exchange, pace, stream_exchange
 from hop import CHAT_PATHS, rig_of
 from report import cell, keep, options, quantile, ratio, table, where
@@ -48,11 +49,11 @@ class Load(NamedTuple):
 
 
 LOADS = {
-    Load(GENERATE, 1, SHORT): (DIRECT, PROXY, OURS),
-    Load(GENERATE, 1, LONG): (DIRECT, PROXY, OURS),
-    Load(GENERATE, 16, LONG): (DIRECT, PROXY, OURS),
-    Load(GENERATE, 64, LONG): (DIRECT, PROXY, OURS),
-    Load(GENERATE, 64, LONG, in_step=False): (DIRECT, PROXY, OURS),
+    Load(GENERATE, 1, SHORT): (DIRECT, FLOOR, PROXY, OURS),
+    Load(GENERATE, 1, LONG): (DIRECT, FLOOR, PROXY, OURS),
+    Load(GENERATE, 16, LONG): (DIRECT, FLOOR, PROXY, OURS),
+    Load(GENERATE, 64, LONG): (DIRECT, FLOOR, PROXY, OURS),
+    Load(GENERATE, 64, LONG, in_step=False): (DIRECT, FLOOR, PROXY, OURS),
     Load(CHAT, 1, SHORT): (DIRECT, LITELLM, OURS),
     Load(CHAT, 16, LONG): (DIRECT, LITELLM, OURS),
     Load(CHAT, 64, LONG): (DIRECT, LITELLM, OURS),
@@ -96,7 +97,7 @@ class StreamSample:
 def exchange(rig: Rig, load: Load, server: str) -> Exchange:
     """One caller's streams."""
     prompt = pace(PAUSE_MS, in_step=load.in_step)
-    header = "" if server in {DIRECT, PROXY} else rig.keys.header
+    header = "" if server in {DIRECT, FLOOR, PROXY} else rig.keys.header
     if load.route == CHAT:
         path = CHAT_PATHS.get(server, "/v1/chat/completions")
         return chat_stream_exchange(
@@ -141,7 +142,7 @@ def figures(samples: Sequence[StreamSample]) -> dict[str, list[float]]:
     for load in dict.fromkeys(s.load for s in samples):
         ours = [s for s in samples if s.load == load and s.server == OURS]
         found[f"{load.route}, {load}: CPU us per token"] = [s.server_us for s in ours]
-        for other in (PROXY, LITELLM):
+        for other in (FLOOR, PROXY, LITELLM):
             theirs = [s for s in samples if s.load == load and s.server == other]
             if theirs:
                 found[f"{load.route}, {load}: CPU per token, {OURS} / {other}"] = [
