@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
+
 START_S = 60.0
 END_S = 10.0
 
@@ -42,13 +44,16 @@ class PinnedServer:
         python: str = sys.executable,
         variables: Mapping[str, str] | None = None,
         quiet: bool = False,
+        children_end_s: float = END_S,
     ) -> None:
         """Starts `PYTHON ARGUMENTS` with more environment variables.
 
-        Its output goes to our stderr, or nowhere when `quiet`.
+        Its output goes to our stderr, or nowhere when `quiet`. Its children have `children_end_s`
+        to end after it.
         """
         self.name = name
         self.port = port
+        self._children_end_s = children_end_s
         self._process = subprocess.Popen(  # noqa: S603 (our own servers)
             [python, *arguments],
             stdout=subprocess.DEVNULL if quiet else sys.stderr,
@@ -95,10 +100,26 @@ class PinnedServer:
         return int(line.split()[1]) / 1024
 
     def end(self) -> None:
-        """SIGTERM, and SIGKILL when that does not help within END_S."""
+        """SIGTERM, and SIGKILL when that does not help within END_S; its children end with it.
+
+        A GPU's memory is that of an engine's own process, and free when that one is gone.
+        """
+        children = self._children()
         self._process.send_signal(signal.SIGTERM)
         try:
             self._process.wait(END_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        _, left = psutil.wait_procs(children, self._children_end_s)
+        for child in left:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+        psutil.wait_procs(left, END_S)
+
+    def _children(self) -> list[psutil.Process]:
+        """All below the process; none of one that has ended."""
+        try:
+            return psutil.Process(self._process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []

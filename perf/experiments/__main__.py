@@ -19,8 +19,9 @@ import loads
 import machine
 import page
 from loads import Window
+from open_loop import allow_many_connections
 from results import Result, read_all
-from stacks import SIMULATED, Engine
+from stacks import LABELS, SIMULATED, Engine
 
 LOADS = {each.name: each for each in loads.ALL}
 ORDER = ("hit-ratio", "baseline", "peak", "limit", "cache", "batch", "burst")
@@ -41,11 +42,11 @@ def main() -> None:
     parser.add_argument(
         "--engine",
         action="append",
-        choices=(*SIMULATED, "real", "ours", "raw"),
-        help="real: vLLM on this CPU, ours: our predictor on a GPU, raw: vLLM's own server, alone;"
-        " can be repeated",
+        choices=(*SIMULATED, *LABELS),
+        help="real: vLLM on this CPU, ours and ours-fp8: our predictor on a GPU, raw: vLLM's own"
+        " server, alone; can be repeated",
     )
-    parser.add_argument("--model", type=Path, help="HuggingFace folder for real, ours and raw")
+    parser.add_argument("--model", type=Path, help="HuggingFace folder for all but the simulated")
     parser.add_argument("--engine-flag", action="append", default=[], help="one more flag of it")
     parser.add_argument("--full", action="store_true", help="more rates, and longer at each")
     parser.add_argument("--rates", type=float, nargs="+", help="requests a second instead")
@@ -58,6 +59,8 @@ def main() -> None:
     parser.add_argument("--gpu-price", type=float, default=2.50, help="dollars a GPU and hour")
     burst.add_flags(parser)
     given = parser.parse_args()
+    # Each request in flight is a connection, in the driver and in the servers, who inherit this.
+    allow_many_connections()
     # So that whoever ends us ends the servers and the namespace too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     names = [name for name in ORDER if name in given.names or "all" in given.names]

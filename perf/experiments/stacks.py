@@ -2,8 +2,8 @@
 
 An engine is the calibrated simulator, vLLM on this machine's CPU with SmolLM2, our predictor on a
 GPU, or vLLM's own server there. "engine alone" is what a user runs who puts nothing in front: it
-takes every request and queues without bound, with vLLM's own number of places; ours has the places
-of the predictor's profile.
+takes every request and queues without bound. vLLM's own server and the simulator then have vLLM's
+own number of places; our predictor has those of its profile in every stack.
 """
 
 from collections.abc import Iterator
@@ -21,12 +21,18 @@ MODEL = "model"
 PERF = Path(__file__).parents[1]
 READY_S = 600.0
 SIMULATED = {"h200-bf16": Profile.GPU_BF16, "h200-fp8": Profile.GPU_FP8}
-OTHERS = {"real": Profile.CPU_DEMO, "ours": Profile.GPU_BF16}
+OTHERS = {"real": Profile.CPU_DEMO, "ours": Profile.GPU_BF16, "ours-fp8": Profile.GPU_FP8}
+LABELS = {
+    "real": "vLLM on this CPU",
+    "ours": "our predictor, bf16",
+    "ours-fp8": "our predictor, fp8",
+    "raw": "vLLM's own server",
+}
 
 
 @dataclass(frozen=True)
 class Engine:
-    """What generates: `kind` is a simulator's profile, or `real`, `ours`, `raw`.
+    """What generates: `kind` is a simulator's profile or one of LABELS.
 
     `model` is a HuggingFace folder, needed by all but the simulator.
     """
@@ -41,8 +47,7 @@ class Engine:
         """As every table and plot names it."""
         if self.kind in SIMULATED:
             return f"simulated {self.kind} (no GPU)"
-        where = {"real": "vLLM on this CPU", "ours": "our predictor, vLLM", "raw": "vLLM's server"}
-        return f"{where[self.kind]}, {self.model.name if self.model else ''}"
+        return f"{LABELS[self.kind]}, {self.model.name if self.model else ''}"
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -64,6 +69,8 @@ class Engine:
             return [
                 *("-m", "vllm.entrypoints.openai.api_server", f"--model={self.model}"),
                 *(f"--served-model-name={MODEL}", f"--port={http}", "--host=127.0.0.1"),
+                # A line for each request is nothing that production has.
+                "--disable-uvicorn-access-log",
                 *(f"--max-num-seqs={count}" for count in places),
                 *self.flags,
             ]

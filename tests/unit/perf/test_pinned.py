@@ -2,6 +2,7 @@
 
 import os
 
+import psutil
 import pytest
 from pinned import PinnedServer, free_port
 
@@ -43,3 +44,19 @@ def test_a_server_that_ends_before_it_listens_is_told():
             made.wait_until_listening()
     finally:
         made.end()
+
+
+def test_an_engine_that_outlives_its_server_is_ended_too(tmp_path, eventually):
+    told = tmp_path / "pid"
+    deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); signal.pause()"
+    parent = (
+        "import pathlib, subprocess, sys, time\n"
+        f"child = subprocess.Popen([sys.executable, '-c', {deaf!r}])\n"
+        f"pathlib.Path({str(told)!r}).write_text(str(child.pid))\n"
+        "child.wait()"
+    )
+    made = PinnedServer("server", ["-c", parent], port=free_port(), children_end_s=0.1)
+    eventually(lambda: told.exists() and told.read_text(), "the child's number")
+    child = psutil.Process(int(told.read_text()))
+    made.end()
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE

@@ -100,8 +100,17 @@ def test_the_promise_is_not_kept_by_refusing_those_who_would_be_slow(row):
             ["other work on the machine used 0.70 cores"],
         ),
         (0.0, Usage({"driver": 0.5}, 1.3, 2), []),
+        (0.0, Usage({"driver": 0.5, "engine": 0.4, "engine's children": 1.1}, 2.1, 16), []),
     ],
-    ids=["none", "a late driver", "a full event loop", "a full machine", "other work", "a cluster"],
+    ids=[
+        "none",
+        "a late driver",
+        "a full event loop",
+        "a full machine",
+        "other work",
+        "a cluster",
+        "an engine's own process",
+    ],
 )
 def test_a_figure_that_something_else_bounded_says_so(late_s, usage, said):
     seen = _figures(_ok(1.0, 0.5, late_s=late_s), usage=usage)

@@ -40,6 +40,6 @@ def test_an_engine_is_told_what_it_is_and_its_flags():
 
     raw = Engine("raw", Path("/models/llama"), flags=("--dtype=bfloat16",))
     assert not raw.speaks_v2
-    assert raw.label == "vLLM's server, llama"
+    assert raw.label == "vLLM's own server, llama"
     assert raw.arguments(1, 2)[1] == "vllm.entrypoints.openai.api_server"
     assert raw.arguments(1, 2)[-1] == "--dtype=bfloat16"
