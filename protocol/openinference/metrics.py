@@ -6,7 +6,9 @@ from types import TracebackType
 from typing import ClassVar, Self
 from weakref import WeakSet
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Gauge
+
+from openinference.instruments import Count, Counter, Histogram
 
 REQUESTS = Counter(
     "keepwarm_requests", "Answered requests by endpoint and status.", ["endpoint", "status"]
@@ -33,7 +35,7 @@ class Endpoint:
         namesakes.add(self)
         IN_FLIGHT.labels(name).set_function(lambda: sum(each.in_flight for each in namesakes))
         self._seconds = SECONDS.labels(name)
-        self._by_status: dict[str, Counter] = {}
+        self._by_status: dict[str, Count] = {}
 
     def track(self) -> "Tracked":
         """A context manager for one request; set its `status` before it ends."""

@@ -11,12 +11,11 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Final
 
-from prometheus_client import Counter, Histogram
-
 from openinference import clock
 from openinference.context import Cached, RequestContext
 from openinference.errors import ServingError
 from openinference.generation import Chunk, GenerationRequest, Usage
+from openinference.instruments import Count, Counter, Histogram
 from openinference.server import logs
 
 CANCELLED: Final = "cancelled"
@@ -94,12 +93,12 @@ def count(
 
 
 @cache
-def _generations(model: str, route: str, plan: str, status: str) -> Counter:
+def _generations(model: str, route: str, plan: str, status: str) -> Count:
     return GENERATIONS.labels(model, route, plan, status)
 
 
 @cache
-def _tokens(plan: str) -> tuple[Counter, Counter]:
+def _tokens(plan: str) -> tuple[Count, Count]:
     return PROMPT_TOKENS.labels(plan), GENERATION_TOKENS.labels(plan)
 
 

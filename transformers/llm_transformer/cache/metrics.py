@@ -2,7 +2,9 @@
 
 from typing import Final
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Gauge
+
+from openinference.instruments import Counter
 
 HITS: Final = Counter(
     "keepwarm_cache_hits",

@@ -1,6 +1,8 @@
 """Prometheus metrics of auth and limits; keys, tenants and addresses are never labels."""
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Gauge
+
+from openinference.instruments import Counter
 
 REFUSED = Counter(
     "keepwarm_limited_requests",
