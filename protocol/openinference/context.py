@@ -39,8 +39,7 @@ _PRIORITY = re.compile(r"-?[0-9]{1,4}")
 MAX_TRACESTATE = 512
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """Who asks, as the caller says and the socket shows: unproven, never forwarded, never logged.
 
     `address` is the IP of the connection's other end (maybe a proxy's), `forwarded_for` the raw
@@ -50,10 +49,14 @@ class Caller:
 
     address: str = ""
     forwarded_for: str | None = None
-    api_key: str | None = field(default=None, repr=False)
+    api_key: str | None = None
     cache_control: str | None = None
     route: str = ""
     nowait: bool = False
+
+    def __repr__(self) -> str:
+        """Where it called, and nothing of what it said."""
+        return f"Caller(route={self.route!r})"
 
 
 NOBODY: Final = Caller()

@@ -5,7 +5,7 @@ them. Chunks of several sequences may interleave; each sequence is numbered `ind
 prompt number * n + choice number.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -98,6 +98,19 @@ class Usage:
             self.completion_tokens += chunk.num_output_tokens
             if chunk.index % self.n == 0:
                 self.prompt_tokens += chunk.num_input_tokens
+
+
+def told(last: Mapping[int, Chunk], n: int) -> tuple[int, int]:
+    """Tokens of prompts and of answers by now: `last` is each sequence's latest chunk, by index.
+
+    A prompt with `n` choices counts once.
+    """
+    prompts: dict[int, int] = {}
+    answers = 0
+    for index, chunk in last.items():
+        prompts[index // n] = chunk.num_input_tokens
+        answers += chunk.num_output_tokens
+    return sum(prompts.values()), answers
 
 
 async def collect(request: GenerationRequest, chunks: AsyncIterator[Chunk]) -> list[Completion]:

@@ -133,11 +133,17 @@ class Histogram(Collector):
             so_far, buckets = 0, []
             for bound, count in zip((*self._bounds, float("inf")), spread.counts, strict=True):
                 so_far += count
-                buckets.append((floatToGoString(bound), so_far))
+                buckets.append((_text(bound), so_far))
             family.add_metric(values, buckets, spread.total)
             said = dict(zip(self._labels, values, strict=True))
             family.add_sample(f"{self._name}_created", said, spread.created)
         yield family
+
+
+def _text(bound: float) -> str:
+    """A bound as the library says it in `le`."""
+    text: str = floatToGoString(bound)  # type: ignore[no-untyped-call]
+    return text
 
 
 def _check(names: Sequence[str], values: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 from openinference import metrics
@@ -113,7 +113,7 @@ class Repeat:
         was = self.context
         caller = was.caller
         if caller.address != address:
-            caller = replace(caller, address=address)
+            caller = caller._replace(address=address)
         context = RequestContext(
             arrived.request_id or new_request_id(),
             None,

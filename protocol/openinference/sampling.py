@@ -176,7 +176,8 @@ def _logit_bias() -> Parameter:
         is_number = type(bias) in (int, float) and abs(bias) <= MAX_BIAS
         if not 0 <= token <= MAX_TOKEN_ID or not is_number:
             raise ValueError(key)
-        return token, float(bias)
+        # Not -0.0, which is equal to 0.0 and another text.
+        return token, bias + 0.0
 
     def checked(value: Any) -> tuple[tuple[int, float], ...]:
         if not isinstance(value, dict) or len(value) > MAX_BIASED_TOKENS:

@@ -14,7 +14,7 @@ from typing import Final
 from openinference import clock
 from openinference.context import Cached, RequestContext
 from openinference.errors import ServingError
-from openinference.generation import Chunk, GenerationRequest, Usage
+from openinference.generation import Chunk, GenerationRequest, Usage, told
 from openinference.instruments import Count, Counter, Histogram
 from openinference.server import logs
 
@@ -140,10 +140,9 @@ class _Tally:
         "_began",
         "_context",
         "_is_stream",
+        "_last",
         "_model",
         "_n",
-        "_prompts",
-        "_said",
         "_seen",
     )
 
@@ -154,15 +153,13 @@ class _Tally:
         self._context = context
         self._began = began
         self._answered = False
-        # By sequence: when its latest chunk came, and how many tokens it had; prompts by number.
+        # By sequence, the latest chunk, and for a stream when it came.
+        self._last: dict[int, Chunk] = {}
         self._seen: dict[int, float] = {}
-        self._said: dict[int, int] = {}
-        self._prompts: dict[int, int] = {}
 
     def add(self, chunk: Chunk, now: float) -> None:
         """Counts a chunk that came at `now`."""
-        self._said[chunk.index] = chunk.num_output_tokens
-        self._prompts[chunk.index // self._n] = chunk.num_input_tokens
+        self._last[chunk.index] = chunk
         if not self._is_stream:
             return
         cached = self._context.reply.cached
@@ -178,7 +175,7 @@ class _Tally:
     def end(self, status: str, now: float) -> None:
         """Adds what has been counted to the metrics."""
         context = self._context
-        used = Usage(self._n, sum(self._prompts.values()), sum(self._said.values()))
+        used = Usage(self._n, *told(self._last, self._n))
         _count(
             self._model,
             context.plan or "none",

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from starlette.types import Receive, Scope, Send
 
@@ -21,8 +21,7 @@ from openinference.rest._wire import Answering, Wire, answering, body_at_hand
 logger = logging.getLogger("openinference.rest")
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """What a handler gets: the path's parameters, the headers, the context and the body.
 
     `candidate` is there when the same bytes may come again.

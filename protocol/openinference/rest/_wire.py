@@ -5,7 +5,7 @@ head is at hand. Anything that stands between server and endpoint and changes an
 on another `send` than the server's, and then the answer goes the first way.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, Protocol
 
 from starlette.types import Scope, Send
@@ -119,9 +119,7 @@ class Wire:
         cycle = self.cycle
         cycle.response_started = True
         cycle.waiting_for_100_continue = False
-        head = [STATUS_LINE[status]]
-        for raw_name, raw_value in cycle.default_headers:
-            head += [raw_name, b": ", raw_value, b"\r\n"]
+        head = [STATUS_LINE[status], default_head(cycle.default_headers)]
         said = "".join([f"{name}: {value}\r\n" for name, value in headers])
         head.append(said.encode("latin-1"))
         if not cycle.keep_alive:
@@ -137,6 +135,21 @@ class Wire:
         if not cycle.keep_alive:
             cycle.transport.close()
         cycle.on_response()
+
+
+class _Latest:
+    """The headers of every answer, as they were last; uvicorn makes a new list each second."""
+
+    headers: Sequence[tuple[bytes, bytes]] = ()
+    text = b""
+
+
+def default_head(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """Uvicorn's `default_headers` as lines."""
+    if headers is not _Latest.headers:
+        _Latest.text = b"".join([b"%b: %b\r\n" % pair for pair in headers])
+        _Latest.headers = headers
+    return _Latest.text
 
 
 def answering(scope: Scope, send: Send) -> Answering:

@@ -159,10 +159,8 @@ class StrictHttpProtocol(HttpToolsProtocol):
         answer = self._repeats.answer(arrived, address)
         if answer is None:
             return False
-        head = [STATUS_LINE[200]]
-        for name, value in self.server_state.default_headers:
-            head += [name, b": ", value, b"\r\n"]
-        self.transport.write(b"".join([*head, answer]))
+        said = _wire.default_head(self.server_state.default_headers)
+        self.transport.write(b"".join([STATUS_LINE[200], said, answer]))
         self.on_response_complete()
         return True
 
@@ -215,14 +213,12 @@ class StrictHttpProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
             return
         body = orjson.dumps({"error": message})
-        head = [STATUS_LINE[status]]
-        for name, value in self.server_state.default_headers:
-            head += [name, b": ", value, b"\r\n"]
-        head.append(
+        said = _wire.default_head(self.server_state.default_headers)
+        rest = (
             b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
             % len(body)
         )
-        self.transport.write(b"".join([*head, body]))
+        self.transport.write(b"".join([STATUS_LINE[status], said, rest, body]))
         self.transport.close()
 
 

@@ -84,18 +84,21 @@ class Flight:
         """Whether it has ended in an error."""
         return self._error is not None
 
-    async def add(self, chunk: Chunk) -> None:
-        """The next chunk; waits for the followers when there is too much that nobody has read."""
+    def add(self, chunk: Chunk) -> None:
+        """The next chunk; await `room` after it where `keeps_all` is false."""
         self.chunks.append(chunk)
         self._bytes += CHUNK_BYTES + len(chunk.text)
         self._wake()
         if self._bytes > self._most_bytes:
             self.keeps_all = False
             self._trim()
-            while len(self.chunks) > BACKLOG:
-                self._room = self._loop.create_future()
-                await self._room
-                self._trim()
+
+    async def room(self) -> None:
+        """Waits for the followers while there is too much that nobody has read."""
+        while len(self.chunks) > BACKLOG:
+            self._room = self._loop.create_future()
+            await self._room
+            self._trim()
 
     def finish(self, record: Record | None) -> None:
         """The generation is complete; `record` is what was kept of it."""
@@ -174,10 +177,11 @@ class Flight:
             self._make_room()
         return chunk
 
-    async def _news(self) -> None:
+    def _news(self) -> asyncio.Future[None]:
+        """To be awaited for the next chunk or the end."""
         waiter = self._loop.create_future()
         self._waiting.append(waiter)
-        await waiter
+        return waiter
 
     def _wake(self) -> None:
         waiting, self._waiting = self._waiting, []

@@ -145,7 +145,9 @@ class Flights:
             chunks = self._forward.generate(request, context)
             try:
                 async for chunk in chunks:
-                    await flight.add(chunk)
+                    flight.add(chunk)
+                    if not flight.keeps_all:
+                        await flight.room()
             finally:
                 await chunks.aclose()
         except ServingError as error:

@@ -9,7 +9,7 @@ known only afterwards, and stand beside the digest wherever an answer is kept.
 import dataclasses
 import hashlib
 from operator import attrgetter
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
@@ -21,6 +21,8 @@ from openinference.text_tensors import UNBOUNDED
 SCHEMA: Final = 1
 DIGEST_BYTES: Final = 20
 REMEMBERED: Final = 1024
+# Longer ones (a grammar, stop strings) are said each time; this bounds what is held.
+REMEMBERED_BYTES: Final = 1024
 
 _NAMES: Final = tuple(field.name for field in dataclasses.fields(SamplingParams))
 _values: Final = attrgetter(*_NAMES)
@@ -32,21 +34,39 @@ _OF_CHANCE: Final = tuple(_AT[name] for name in ("seed", "top_p", "top_k", "min_
 
 def digest_of(request: GenerationRequest, scope: str | None) -> bytes:
     """The request's digest; `scope` is the tenant that the answer is for, None for everybody."""
-    values: list[Any] = list(_values(request.sampling))
-    if request.sampling.max_tokens is None:
-        values[_AT["max_tokens"]] = UNBOUNDED
-    if request.sampling.temperature == 0:
-        # Also what was -0.0, which is another text.
-        values[_AT["temperature"]] = 0.0
-        for position in _OF_CHANCE:
-            values[position] = _DEFAULTS[position]
-    elif request.sampling.top_k < 0:
-        values[_AT["top_k"]] = _DEFAULTS[_AT["top_k"]]
     prompts = [p if isinstance(p, str) else p.messages for p in request.prompts]
     canonical = orjson.dumps(
-        [SCHEMA, scope, request.model, prompts, values], option=orjson.OPT_SORT_KEYS
+        [SCHEMA, scope, request.model, prompts, _said(request.sampling)],
+        option=orjson.OPT_SORT_KEYS,
     )
     return hashlib.blake2b(canonical, digest_size=DIGEST_BYTES).digest()
+
+
+# Callers mostly say one of a few.
+_remembered: Final[dict[SamplingParams, orjson.Fragment]] = {}
+
+
+def _said(sampling: SamplingParams) -> orjson.Fragment:
+    """What `sampling` asks of the engine, as a part of JSON."""
+    known = _remembered.get(sampling)
+    if known is not None:
+        return known
+    # Without -0.0, which is equal to 0.0 and another text.
+    values = [value + 0.0 if type(value) is float else value for value in _values(sampling)]
+    if sampling.max_tokens is None:
+        values[_AT["max_tokens"]] = UNBOUNDED
+    if sampling.temperature == 0:
+        for position in _OF_CHANCE:
+            values[position] = _DEFAULTS[position]
+    elif sampling.top_k < 0:
+        values[_AT["top_k"]] = _DEFAULTS[_AT["top_k"]]
+    text = orjson.dumps(values, option=orjson.OPT_SORT_KEYS)
+    said = orjson.Fragment(text)
+    if len(text) <= REMEMBERED_BYTES:
+        if len(_remembered) >= REMEMBERED:
+            _remembered.clear()
+        _remembered[sampling] = said
+    return said
 
 
 class Digests:

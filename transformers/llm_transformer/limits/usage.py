@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from openinference.context import Cached, Reply
 from openinference.errors import DeadlineExceeded, ServingError
-from openinference.generation import Chunk, GenerationRequest
+from openinference.generation import Chunk, GenerationRequest, told
 
 
 def charge(
@@ -26,16 +26,11 @@ def charge(
     if reply.cached is Cached.HIT or reply.cached is Cached.COALESCED:
         return 0
     n = request.sampling.n
-    prompts: dict[int, int] = {}
-    answers = 0
-    for index, chunk in last.items():
-        prompts[index // n] = chunk.num_input_tokens
-        answers += chunk.num_output_tokens
-    seen = sum(prompts.values())
+    seen, answers = told(last, n)
     if error is None or not reply.sent or _is_fault(error):
         return seen + answers
     # With what the engine may have worked out unseen.
-    if len(prompts) < len(request.prompts):
+    if len({index // n for index in last}) < len(request.prompts):
         seen = prompt_bound
     return seen + (answers if request.stream else _most(request, last))
 

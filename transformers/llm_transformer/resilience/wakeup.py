@@ -31,6 +31,8 @@ MARGIN_SHARE: Final = 0.1
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 1.0
 UNREACHABLE_RETRY_S: Final = 1.0
+# Asked for by each request.
+_READY: Final = ModelStatus(ModelState.READY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ class Wakeup:
             elapsed_s = now - self._began
             return ModelStatus(ModelState.STARTING, self._phase, elapsed_s, self._starts.expected_s)
         if self.is_awake(now):
-            return ModelStatus(ModelState.READY)
+            return _READY
         return ModelStatus(ModelState.ASLEEP, expected_s=self._starts.expected_s)
 
     def begin(self) -> None:
