@@ -9,8 +9,10 @@ from prometheus_client.core import Metric
 from prometheus_client.metrics import MetricWrapperBase
 
 from keepwarm.warmpool import metrics as warmpool
+from openinference.instruments import Counter, Histogram
 
 REPOSITORY = Path(__file__).parents[1]
+LIBRARIES = ("prometheus_client", "openinference.instruments")
 PROCESSES = {
     "Both servers": "protocol/openinference",
     "Transformer": "transformers/llm_transformer",
@@ -55,6 +57,8 @@ def _rows(folder: Path) -> Iterator[tuple[str, str, str, str]]:
             if isinstance(value, MetricWrapperBase) and not value._labelvalues:
                 (described,) = value.describe()
                 yield _row(described, value._labelnames)
+            if isinstance(value, Counter | Histogram):
+                yield from (_row(family, family._labelnames) for family in value.describe())
         if module is warmpool:
             pools = warmpool.Pools(list, leading=lambda: False, waiting=lambda: 0)
             yield from (_row(family, family._labelnames) for family in pools.collect())
@@ -69,7 +73,8 @@ def _row(metric: Metric, labels: Iterable[str]) -> tuple[str, str, str, str]:
 def _modules(folder: Path) -> Iterator[ModuleType]:
     """The modules below `folder` that register metrics."""
     for path in sorted(folder.rglob("*.py")):
-        if "from prometheus_client import" in path.read_text():
+        text = path.read_text()
+        if any(f"from {library} import" in text for library in LIBRARIES):
             parts = path.relative_to(folder).with_suffix("").parts
             package = folder.relative_to(REPOSITORY).parts[1:]
             yield importlib.import_module(".".join((*package, *parts)))

@@ -7,7 +7,7 @@ from typing import Any, Final, Self
 from openinference import alarms, clock, running, text_tensors
 from openinference.context import RequestContext, shortened
 from openinference.errors import DeadlineExceeded
-from openinference.generation import Chunk, Completion, GenerationRequest, collect
+from openinference.generation import Chunk, Completion, GenerationRequest, collected
 from openinference.messages import Parameters
 
 # How long a request runs before anybody looks whether its caller has left. Most of what ends
@@ -42,7 +42,7 @@ async def collect_until_deadline(
     Raises DeadlineExceeded then, and InternalError if a sequence is missing.
     """
     async with _Bound(chunks, context.deadline):
-        return await collect(request, chunks)
+        return collected(request, [chunk async for chunk in chunks])
 
 
 class _Cut:

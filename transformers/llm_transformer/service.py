@@ -58,6 +58,8 @@ class TransformerService:
         self._lifecycle = lifecycle
         self._auth = auth
         self._limits = limits
+        # An answer at hand; not where limits are kept, which may have to ask Redis.
+        self.keeps = limits is None and isinstance(forward, CachedForward)
         self.max_timeout_s: float | None = settings.longest_request_s
         self.models: Sequence[str] = table.names
         self.metadata = server_metadata("keepwarm-transformer")
@@ -91,11 +93,8 @@ class TransformerService:
     def kept(
         self, request: GenerationRequest, version: str | None, context: RequestContext
     ) -> tuple[Chunk, ...] | None:
-        """The chunks of an answer that this process has and may give at once; None, if not so.
-
-        Never where limits are kept: they may have to ask Redis.
-        """
-        if self._limits is not None or not isinstance(self._forward, CachedForward):
+        """The chunks of an answer that this process has and may give at once; None, if not so."""
+        if not self.keeps or not isinstance(self._forward, CachedForward):
             return None
         identity = self._auth.identify(context, request.model)
         check_model(self.models, request.model, version)

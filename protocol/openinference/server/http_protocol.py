@@ -60,7 +60,6 @@ class StrictHttpProtocol(HttpToolsProtocol):
         self._wires.clear()
 
     def data_received(self, data: bytes) -> None:
-        self._unset_keepalive_if_required()
         is_idle = not self._in_message and (self.cycle is None or self.cycle.response_complete)
         if not self._in_message:
             self._disarm()

@@ -24,7 +24,7 @@ from starlette.types import ASGIApp
 
 from openinference.grpc_servicer import SERVICE_NAME, InferenceServicer, register
 from openinference.proto import _pool
-from openinference.repeats import Repeats
+from openinference.repeats import Keeper, Repeats
 from openinference.server.http_protocol import StrictHttpProtocol
 from openinference.server.settings import ServerSettings
 from openinference.service import InferenceService
@@ -88,12 +88,13 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _on_signal, lifecycle, number)
+    repeats = Repeats() if isinstance(service, Keeper) and service.keeps else None
     rest = QuietUvicorn(
         uvicorn.Config(
             app,
             host=settings.host,
             port=settings.http_port,
-            http=partial(StrictHttpProtocol, repeats=Repeats()),  # type: ignore[arg-type]
+            http=partial(StrictHttpProtocol, repeats=repeats),  # type: ignore[arg-type]
             ws="none",
             log_config=None,
             access_log=False,

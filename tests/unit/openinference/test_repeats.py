@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+from contextlib import closing
 from functools import partial
 
 import httpx
@@ -40,7 +41,7 @@ def service(service):
         context.reply.headers["x-cache"] = "hit"
         return service.at_hand
 
-    service.generate, service.kept = generate, kept
+    service.generate, service.kept, service.keeps = generate, kept, True
     return service
 
 
@@ -120,6 +121,16 @@ async def test_the_body_is_to_the_byte_what_the_usual_way_gives(connection, serv
     assert (await connection.ask(data))[2] == usual[2]
     service.at_hand = (Chunk(0, "Bye", 3, 2, FinishReason.LENGTH),)
     assert "Bye" in json.dumps((await connection.ask(data))[2])
+
+
+async def test_the_service_is_told_who_asks_now(connection, address, service):
+    await connection.ask(INFER_BYTES)
+    (first,) = [context for _, _, context in service.calls]
+    reader, writer = await asyncio.open_connection(*address, local_addr=("127.0.0.2", 0))
+    with closing(writer):
+        assert (await Connection(reader, writer).ask(INFER_BYTES))[0] == 200
+    assert first.caller.address == "127.0.0.1"
+    assert service.kept_contexts[-1].caller == first.caller._replace(address="127.0.0.2")
 
 
 async def test_openai_answers_have_an_id_of_their_own(connection, service):

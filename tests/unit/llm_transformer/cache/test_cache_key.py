@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm_transformer.cache import key
 from llm_transformer.cache.key import digest_of
 from openinference import text_tensors
 from openinference.generate_json import GenerateCall
@@ -81,6 +82,28 @@ def test_at_temperature_0_what_shapes_chance_does_not_count(name):
     greedy = digest_of(_with(temperature=0.0), None)
     assert digest_of(_with(temperature=0.0, **{name: OTHER[name]}), None) == greedy
     assert digest_of(_with(temperature=-0.0), None) == greedy
+
+
+@pytest.mark.parametrize("first", [0.0, -0.0])
+def test_both_zeros_are_the_same_whichever_came_first(monkeypatch, first):
+    monkeypatch.setattr(key, "_remembered", {})
+    digests = {
+        digest_of(_with(presence_penalty=zero, temperature=0.5, seed=1), None)
+        for zero in (first, -first)
+    }
+    monkeypatch.setattr(key, "_remembered", {})
+    digests.add(digest_of(_with(presence_penalty=-first, temperature=0.5, seed=1), None))
+    assert len(digests) == 1
+
+
+def test_what_is_remembered_of_samplings_is_bounded(monkeypatch):
+    monkeypatch.setattr(key, "_remembered", {})
+    for seed in range(key.REMEMBERED + 10):
+        digest_of(_with(temperature=0.5, seed=seed), None)
+    assert len(key._remembered) <= key.REMEMBERED
+    before = dict(key._remembered)
+    digest_of(_with(stop=("x" * key.REMEMBERED_BYTES,)), None)
+    assert key._remembered == before
 
 
 def test_the_same_request_by_another_protocol_is_the_same():
