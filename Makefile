@@ -104,30 +104,32 @@ bench-compare: .venv/.ready ## Fail when a request, hit or token has become dear
 bench-land: .venv/.ready ## Keep what bench-compare measures as what landed
 	$(BIN)/python perf/guard.py --land $(ARGS)
 
-EXPERIMENTS := $(BIN)/python perf/experiments
+# With GPU=1 in an environment of their own: the vLLM in .venv computes on the CPU.
+EXPERIMENTS := $(if $(GPU),build/gpu/bin,$(BIN))/python perf/experiments
+EXPERIMENTS_READY := $(if $(GPU),build/gpu,.venv)/.ready
 
 .PHONY: bench-hit-ratio
-bench-hit-ratio: .venv/.ready ## Find the hit ratio that 1000 rps with P99 under 500 ms needs (ARGS="--engine h200-fp8")
+bench-hit-ratio: $(EXPERIMENTS_READY) ## Find the hit ratio that 1000 rps with P99 under 500 ms needs (ARGS="--engine h200-fp8")
 	$(EXPERIMENTS) hit-ratio $(ARGS)
 
 .PHONY: bench-baseline
-bench-baseline: .venv/.ready ## Offer 50 to 200 rps to the engine alone and behind keepwarm (ARGS="--engine ours --model FOLDER")
+bench-baseline: $(EXPERIMENTS_READY) ## Offer 50 to 200 rps to the engine alone and behind keepwarm (on a GPU: GPU=1 ARGS="--engine ours --engine raw --model FOLDER")
 	$(EXPERIMENTS) baseline $(ARGS)
 
 .PHONY: bench-peak
-bench-peak: .venv/.ready ## The same at 500 to 1000 rps, with and without cache and shedding (ARGS=--full)
+bench-peak: $(EXPERIMENTS_READY) ## The same at 500 to 1000 rps, with and without cache and shedding (ARGS=--full)
 	$(EXPERIMENTS) peak $(ARGS)
 
 .PHONY: bench-limit
-bench-limit: .venv/.ready ## The same at 1000 to 2000 rps
+bench-limit: $(EXPERIMENTS_READY) ## The same at 1000 to 2000 rps
 	$(EXPERIMENTS) limit $(ARGS)
 
 .PHONY: bench-cache
-bench-cache: .venv/.ready ## Compare no cache, one in process, and Redis behind it, by prompt length at 500 rps
+bench-cache: $(EXPERIMENTS_READY) ## Compare no cache, one in process, and Redis behind it, by prompt length at 500 rps
 	$(EXPERIMENTS) cache $(ARGS)
 
 .PHONY: bench-batch
-bench-batch: .venv/.ready ## Sweep batch sizes in bf16 and fp8, and try what keepwarm engine advise makes of it
+bench-batch: $(EXPERIMENTS_READY) ## Sweep batch sizes in bf16 and fp8, and try what keepwarm engine advise makes of it
 	$(EXPERIMENTS) batch $(ARGS)
 
 .PHONY: bench-burst
@@ -208,6 +210,13 @@ predictor-gpu:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 9) and "python3 must be 3.9 or newer")'
 	@$(PYTHON) -m venv --clear .tools || { echo 'python3 lacks venv: install it (Debian: python3-venv)' >&2; exit 1; }
 	@.tools/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+build/gpu/.ready: requirements/predictor-gpu.txt pyproject.toml .tools/.ready
+	@echo 'setting up build/gpu (vLLM for CUDA, about 10 GB)'
+	@$(UV) venv --quiet --allow-existing --python '>=3.11,<3.13' build/gpu
+	@$(UV) pip sync --quiet --python build/gpu --compile-bytecode $<
+	@$(UV) pip install --quiet --python build/gpu --no-deps --build-constraints requirements/build.txt --editable .
 	@touch $@
 
 build/locust/.ready: requirements/swarm.txt .tools/.ready

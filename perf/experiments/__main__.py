@@ -98,7 +98,9 @@ def run(name: str, given: argparse.Namespace) -> Result:
         rows = tuple(loads.run(LOADS[name], engines, rates, window, given.gpu_price))
         if not rows:
             sys.exit(f"{name} has no stack that {label} can serve alone")
-        notes = (window.told,)
+        is_real = any(engine.kind not in SIMULATED for engine in engines)
+        has_uncached = any(not stack.warm for stack, _ in LOADS[name].runs)
+        notes = (window.told, *([loads.PREFIXES] if is_real and has_uncached else []))
         title, question = LOADS[name].title, LOADS[name].question
         return Result(name, title, question, label, environment, rows, notes=notes)
     if name == "cache":

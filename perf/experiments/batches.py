@@ -1,9 +1,11 @@
 """Experiment 5: what an engine gives at each number of requests in flight, and what follows.
 
-Closed loop, the engine alone, the usual mix. The sweep is what `keepwarm engine advise` reads; what
-it advises is then tried: the same engine, started with so many places and loaded with as many.
+Closed loop, the engine alone, the usual mix, no prompt twice: vLLM keeps the beginnings of prompts
+and computes them once. The sweep is what `keepwarm engine advise` reads; what it advises is then
+tried: the same engine, started with so many places and loaded with as many.
 """
 
+import itertools
 import json
 import subprocess
 import sys
@@ -104,10 +106,15 @@ def _seconds(values_ms: Sequence[float], share: float) -> float | None:
 
 
 def _exchange(served: Served, request: Request, ended: list[tuple[float, int]]) -> Exchange:
-    path, body = driver.encode(request, v2=served.v2)
+    serial = itertools.count()
+
+    def fresh() -> bytes:
+        name = f"{request.planned.prompt}again{next(serial)}"
+        again = replace(request, planned=replace(request.planned, prompt=name))
+        return http_post(*driver.encode(again, v2=served.v2))
 
     def is_right(status: int, answer: bytes) -> bool:
         ended.append((time.perf_counter(), request.planned.output_tokens))
         return status == 200 and b'"error"' not in answer
 
-    return Exchange(http_post(path, body), is_right)
+    return Exchange(fresh(), is_right, fresh)

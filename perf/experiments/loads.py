@@ -44,6 +44,13 @@ class Window:
         )
 
 
+PREFIXES = (
+    "Who has no cache of answers is asked hot prompts 9 times in 10 too. vLLM keeps what it has"
+    " computed of those (prefix caching), so such an engine makes more answers a second than one"
+    " behind a cache, which gets new prompts only. The simulated engine keeps nothing."
+)
+
+
 @dataclass(frozen=True)
 class Loads:
     """Rates offered to stacks; a run is a stack and the hit ratio of its prompts."""

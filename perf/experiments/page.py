@@ -32,7 +32,8 @@ def render(results: Sequence[Result]) -> str:
         results=results,
         pictures={result.name: pictures(result) for result in results},
         verdicts=claims.verdicts(results),
-        simulated=[result.name for result in results if "simulated" in result.engine],
+        simulated=[result.name for result in results if is_simulated(result)],
+        engine=engine,
         prices=sorted({cost.per_gpu_hour for result in results for cost in _costs(result)}),
         dates=sorted({result.environment["date"] for result in results}),
         rate=rate,
@@ -46,6 +47,17 @@ def render(results: Sequence[Result]) -> str:
     )
 
 
+def is_simulated(result: Result) -> bool:
+    """Whether no model has answered."""
+    return "simulated" in result.engine
+
+
+def engine(result: Result) -> str:
+    """What answered, and the GPU that it ran on."""
+    gpu = result.environment.get("GPU", "none")
+    return result.engine if is_simulated(result) or gpu == "none" else f"{result.engine}, on {gpu}"
+
+
 def _costs(result: Result) -> list[Cost]:
     return [each.cost for each in (*result.rows, *result.bursts)]
 
@@ -57,22 +69,22 @@ def pictures(result: Result) -> list[Picture]:
             "Misses cannot be faster than the engine: so many hits it takes until they are fewer"
             " than one in a hundred, or fast enough."
         )
-        return [Picture(plots.hit_ratios(result.rows, result.engine), caption)]
+        return [Picture(plots.hit_ratios(result.rows, engine(result)), caption)]
     if result.name == "cache":
         caption = (
             "Bars: answers a second. What is dark the engine made; what is pale came from a cache."
         )
-        return [Picture(plots.caches(result.rows, result.engine), caption)]
+        return [Picture(plots.caches(result.rows, engine(result)), caption)]
     if result.batches:
         return [Picture(plots.batches(result.batches), "Closed loop, each engine alone.")]
     if result.bursts:
         return [
-            Picture(plots.burst(each, result.engine), f"{each.part}, sampled each second.")
+            Picture(plots.burst(each, engine(result)), f"{each.part}, sampled each second.")
             for each in result.bursts
         ]
     return [
-        Picture(plots.served(result.rows, result.title, result.engine), CACHED),
-        Picture(plots.latency(result.rows, result.title, result.engine), "Of what was served."),
+        Picture(plots.served(result.rows, result.title, engine(result)), CACHED),
+        Picture(plots.latency(result.rows, result.title, engine(result)), "Of what was served."),
     ]
 
 

@@ -16,10 +16,11 @@ MARKERS = "os^DPv"
 
 
 def line_name(row: Row) -> str:
-    """A stack, and the hit ratio where it has a cache."""
+    """A stack, the hit ratio where it has a cache, and the engine where there are several."""
     target = row.figures.hit_target
     cached = "" if target is None else f", h = {target:.0%}"
-    return f"{row.figures.stack}{cached}"
+    engine = f"\n({row.part})" if row.part else ""
+    return f"{row.figures.stack}{cached}{engine}"
 
 
 def _lines(rows: Sequence[Row]) -> dict[str, list[Row]]:

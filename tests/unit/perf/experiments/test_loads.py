@@ -43,3 +43,18 @@ def test_an_engine_is_told_what_it_is_and_its_flags():
     assert raw.label == "vLLM's own server, llama"
     assert raw.arguments(1, 2)[1] == "vllm.entrypoints.openai.api_server"
     assert raw.arguments(1, 2)[-1] == "--dtype=bfloat16"
+
+
+def test_an_fp8_predictor_is_ours_with_the_profile_of_that_name():
+    from pathlib import Path
+
+    ours = Engine("ours-fp8", Path("/models/llama"))
+    assert ours.speaks_v2
+    assert "--profile=gpu-fp8" in ours.arguments(1, 2)
+    assert ours.label == "our predictor, fp8, llama"
+
+
+def test_a_line_for_each_request_is_asked_of_no_server():
+    from pathlib import Path
+
+    assert "--disable-uvicorn-access-log" in Engine("raw", Path("/m")).arguments(1, 2)

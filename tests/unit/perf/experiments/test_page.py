@@ -1,6 +1,10 @@
 """The report of the experiments, read in a real browser without a network."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import page
+import plots
 import pytest
 from cost import Cost
 from results import Batches, Burst, Result, Second
@@ -76,6 +80,27 @@ def test_the_report_says_what_was_measured_and_that_no_gpu_was_there(report, res
     assert len(rows) == sum(1 + len(result.rows) for result in results if result.rows)
     verdicts = browser.find_element(By.ID, "verdicts").text
     assert "from a hit ratio of 98.0% on" in verdicts
+
+
+def test_a_real_engine_is_named_with_its_gpu_and_is_no_simulated_one(results, row):
+    label = Engine("ours", Path("/models/llama")).label
+    environment = {**ENVIRONMENT, "GPU": "NVIDIA H100 80GB HBM3, 580.159.04"}
+    rows = (row(None, stack=ALONE.name), row(0.9))
+    told = page.render([replace(results[1], engine=label, environment=environment, rows=rows)])
+    assert "our predictor, bf16, llama, on NVIDIA H100 80GB HBM3, 580.159.04" in told
+    assert "No GPU:" not in told
+    # Simulated beside a GPU is simulated all the same.
+    assert page.engine(replace(results[1], environment=environment)) == ENGINE
+
+
+def test_two_engines_of_one_stack_are_two_lines(row):
+    rows = [
+        row(None, rate=rate, stack=ALONE.name, part=part)
+        for part in ("ours", "vLLM's own")
+        for rate in (500.0, 1000.0)
+    ]
+    assert len(plots._lines(rows)) == 2
+    assert len(plots._lines([replace(each, part="") for each in rows])) == 1
 
 
 def test_every_plot_names_the_engine(results):
