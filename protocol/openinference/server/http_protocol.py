@@ -181,7 +181,9 @@ class StrictHttpProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         now = clock.now()
-        if self._in_message or not self.cycle.response_complete:
+        # There is no cycle where all answers were at hand.
+        is_answered = self.cycle is None or self.cycle.response_complete
+        if self._in_message or not is_answered:
             self._look_at_idle(now + self.timeout_keep_alive)
         elif now < self._idle_since + self.timeout_keep_alive:
             self._look_at_idle(self._idle_since + self.timeout_keep_alive)

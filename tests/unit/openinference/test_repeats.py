@@ -46,10 +46,16 @@ def service(service):
 
 
 @pytest.fixture
-async def address(app):
+def keep_alive_s():
+    return 65
+
+
+@pytest.fixture
+async def address(app, keep_alive_s):
     listener = socket.create_server(("127.0.0.1", 0))
     http = partial(StrictHttpProtocol, repeats=Repeats())
-    config = uvicorn.Config(app, http=http, ws="none", log_config=None, lifespan="off")
+    options = {"ws": "none", "log_config": None, "lifespan": "off"}
+    config = uvicorn.Config(app, http=http, timeout_keep_alive=keep_alive_s, **options)
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     yield listener.getsockname()
@@ -78,6 +84,11 @@ class Connection:
             headers = dict(line.split(": ", 1) for line in lines)
             body = await self._reader.readexactly(int(headers["content-length"]))
         return int(status.split()[1]), headers, json.loads(body)
+
+    async def ended(self):
+        """What comes until the server closes the connection."""
+        async with asyncio.timeout(20):
+            return await self._reader.read()
 
     async def ask(self, data):
         self.writer.write(data)
@@ -121,6 +132,21 @@ async def test_the_body_is_to_the_byte_what_the_usual_way_gives(connection, serv
     assert (await connection.ask(data))[2] == usual[2]
     service.at_hand = (Chunk(0, "Bye", 3, 2, FinishReason.LENGTH),)
     assert "Bye" in json.dumps((await connection.ask(data))[2])
+
+
+@pytest.mark.parametrize("keep_alive_s", [0.1])
+async def test_a_connection_that_had_only_such_answers_is_closed_when_idle(
+    connection, address, service, caplog
+):
+    await connection.ask(INFER_BYTES)
+    reader, writer = await asyncio.open_connection(*address)
+    with closing(writer):
+        again = Connection(reader, writer)
+        await again.ask(INFER_BYTES)
+        assert await again.ended() == b""
+    assert len(service.calls) == len(service.kept_contexts) == 1
+    assert await connection.ended() == b""
+    assert not caplog.records
 
 
 async def test_the_service_is_told_who_asks_now(connection, address, service):
