@@ -21,7 +21,7 @@ import page
 from loads import Window
 from open_loop import allow_many_connections
 from results import Result, read_all
-from stacks import LABELS, SIMULATED, Engine
+from stacks import LABELS, SIMULATED, USUAL, Engine
 
 LOADS = {each.name: each for each in loads.ALL}
 ORDER = ("hit-ratio", "baseline", "peak", "limit", "cache", "batch", "burst")
@@ -120,7 +120,7 @@ def run(name: str, given: argparse.Namespace) -> Result:
 def engines_of(name: str, given: argparse.Namespace) -> list[Engine]:
     """Those named, or the simulated ones: both where an experiment compares engines."""
     both = name in {"hit-ratio", "batch"}
-    kinds = given.engine or (tuple(SIMULATED) if both else tuple(SIMULATED)[:1])
+    kinds = given.engine or (USUAL if both else USUAL[:1])
     for kind in kinds:
         if kind not in SIMULATED and given.model is None:
             sys.exit(f"--engine {kind} needs --model FOLDER")

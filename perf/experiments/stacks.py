@@ -20,7 +20,13 @@ from vllm_predictor.profiles import PROFILES, Profile
 MODEL = "model"
 PERF = Path(__file__).parents[1]
 READY_S = 600.0
-SIMULATED = {"h200-bf16": Profile.GPU_BF16, "h200-fp8": Profile.GPU_FP8}
+SIMULATED = {
+    "h200-bf16": Profile.GPU_BF16,
+    "h200-fp8": Profile.GPU_FP8,
+    "h100-bf16": Profile.GPU_BF16,
+}
+# What experiments that compare engines compare; the others take the first.
+USUAL = ("h200-bf16", "h200-fp8")
 OTHERS = {"real": Profile.CPU_DEMO, "ours": Profile.GPU_BF16, "ours-fp8": Profile.GPU_FP8}
 LABELS = {
     "real": "vLLM on this CPU",

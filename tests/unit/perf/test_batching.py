@@ -155,11 +155,11 @@ def test_whoever_comes_late_sees_the_same_steps(drawn, wakes, leave):
     assert all(each.ended or each.dropped for each in aborted)
 
 
-@pytest.mark.parametrize("name", ["h200-bf16", "h200-fp8"])
+@pytest.mark.parametrize("name", ["h200-bf16", "h200-fp8", "h100-bf16"])
 def test_the_profiles_here_can_be_loaded_and_say_where_they_are_from(name):
     profile = load(name)
     assert profile.name == name
-    assert "H200" in profile.source
+    assert f"one {name[:4].upper()}" in profile.source
 
 
 def test_a_profile_is_kept_in_a_file(tmp_path):
