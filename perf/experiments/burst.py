@@ -49,7 +49,9 @@ class Scenario:
     flags: tuple[str, ...] = ()
 
 
-# Nobody waits in the transformer, for a start or for a place: all do in Knative's activator.
+# As many probes as callers wait for a start, so that Knative counts them.
+COUNTED = ("--wake_probes=1000",)
+# Nobody waits in the transformer for a place: all do in Knative's activator.
 OPEN = ("--predictor_idle_s=0", *GATE_OPEN)
 
 
@@ -59,6 +61,7 @@ def scenarios(most: int) -> dict[str, Scenario]:
         "one": Scenario("scale-out from one predictor", 1, 10.0),
         "one-open": Scenario("the same, transformer open", 1, 10.0, OPEN),
         "zero": Scenario("from zero", 0, 0.0),
+        "zero-counted": Scenario("from zero, each caller counted", 0, 0.0, COUNTED),
         "zero-open": Scenario("from zero, transformer open", 0, 0.0, OPEN),
         "always": Scenario(f"always {most} predictors", most, 10.0),
     }

@@ -6,7 +6,7 @@ prompt number * n + choice number.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -30,24 +30,24 @@ Prompt = str | Conversation
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """Prompts to continue. With `stream` false each sequence is answered by one final chunk."""
+    """Prompts to continue. With `stream` false each sequence is answered by one final chunk.
+
+    `sequences` is how many answer it.
+    """
 
     model: str
     prompts: tuple[Prompt, ...]
     sampling: SamplingParams
     stream: bool
+    sequences: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        sequences = self.sequences
+        sequences = len(self.prompts) * self.sampling.n
+        object.__setattr__(self, "sequences", sequences)
         if not 1 <= sequences <= MAX_SEQUENCES:
             raise InvalidInput(
                 f"prompts times n must be from 1 to {MAX_SEQUENCES} sequences, got {sequences}"
             )
-
-    @property
-    def sequences(self) -> int:
-        """How many sequences answer the request."""
-        return len(self.prompts) * self.sampling.n
 
 
 class FinishReason(StrEnum):

@@ -41,22 +41,9 @@ class Endpoint:
         """A context manager for one request; set its `status` before it ends."""
         return Tracked(self)
 
-    def at_once(self, status: str, seconds: float) -> None:
-        """Counts a request that was answered as it came."""
+    def answered(self, status: str, seconds: float) -> None:
+        """Counts a request that was answered with this status."""
         self._seconds.observe(seconds)
-        self._count(status)
-
-    def began(self) -> None:
-        """Counts a request in."""
-        self.in_flight += 1
-
-    def ended(self, status: str, seconds: float) -> None:
-        """Counts a request out, with the status that it was answered with."""
-        self.in_flight -= 1
-        self._seconds.observe(seconds)
-        self._count(status)
-
-    def _count(self, status: str) -> None:
         counter = self._by_status.get(status)
         if counter is None:
             counter = self._by_status[status] = REQUESTS.labels(self._name, status)
@@ -74,7 +61,7 @@ class Tracked:
 
     def __enter__(self) -> Self:
         self._start = time.perf_counter()
-        self._endpoint.began()
+        self._endpoint.in_flight += 1
         return self
 
     def __exit__(
@@ -83,4 +70,5 @@ class Tracked:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._endpoint.ended(self.status, time.perf_counter() - self._start)
+        self._endpoint.in_flight -= 1
+        self._endpoint.answered(self.status, time.perf_counter() - self._start)

@@ -137,7 +137,7 @@ class Repeat:
             return None
         body = self.body if self.body and chunks is self.chunks else self._formatted(chunks)
         opening = self.opening()
-        self.endpoint.at_once("200", time.perf_counter() - began)
+        self.endpoint.answered("200", time.perf_counter() - began)
         headers = "\r\n".join([": ".join(each) for each in context.returned().items()])
         return b"content-length: %d\r\ncontent-type: application/json\r\n%b\r\n\r\n%b%b" % (
             len(opening) + len(body),

@@ -47,6 +47,14 @@ class TransformerSettings(ServerSettings):
         "probe then goes ahead of the requests. Knative's stable window; 0 is never.",
         ge=0,
     )
+    wake_probes: int = Field(
+        1,
+        description="Probes at a time during a start, at most: one for each request that is held, "
+        "which Knative counts, so that a burst from zero starts as many predictors as it needs at "
+        "once. With 1 it starts one, and the others when that one is full.",
+        ge=1,
+        le=1000,
+    )
     unreachable_hold_s: float = Field(
         15.0,
         description="Longest time, in seconds, that callers are held while nothing answers at the "

@@ -7,7 +7,7 @@ import hop_report
 import idle_streams
 import pytest
 import streams
-from wanted import TARGETS, Target, judged
+from wanted import TARGETS, Target, judged, read
 
 MORE = Target("more requests", "requests", least=5)
 LESS = Target("less memory", "memory", most=400)
@@ -27,6 +27,14 @@ CASES = {
 def test_the_median_decides(target, values, verdict):
     ((says, _, _, told),) = judged({target.figure: values}, [target])
     assert (says, told) == (target.says, verdict)
+
+
+def test_tables_are_read_beside_the_experiments_results(tmp_path, capsys):
+    (tmp_path / "hop.json").write_text('{"where": "here", "figures": {"requests": [5, 6]}}')
+    (tmp_path / "stages.json").write_text('{"where": "there"}')
+    (tmp_path / "peak.json").write_text('{"name": "peak", "rows": [], "environment": {}}')
+    assert read(tmp_path) == {"requests": [5, 6]}
+    assert capsys.readouterr().out.splitlines() == ["hop: here", "stages: there"]
 
 
 def test_every_target_is_of_a_figure_of_its_own_and_has_one_bound():

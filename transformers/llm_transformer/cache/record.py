@@ -68,9 +68,13 @@ class Record:
         ttl_s: float,
         made_at: float,
         error: ServingError | None = None,
+        whole: tuple[Chunk, ...] | None = None,
         packed: bytes | None = None,
     ) -> None:
-        """Of `chunks`, `choices` sequences for a prompt, or an error; `packed` where it was read.
+        """Of `chunks`, `choices` sequences for a prompt, or an error.
+
+        `whole` are the same with one for each sequence, where they are at hand; `packed` what it
+        was read from.
 
         pre: `chunks` is a whole answer, or there is an error.
         """
@@ -84,7 +88,8 @@ class Record:
             usage.add(chunk)
         self.prompt_tokens = usage.prompt_tokens
         self.completion_tokens = usage.completion_tokens
-        whole = _whole(chunks)
+        if whole is None:
+            whole = _whole(chunks)
         self.etag = _etag(weights_id, whole)
         self._packed: bytes | None = self._pack(chunks) if packed is None else packed
         # Log probabilities are many objects, and stay packed.
@@ -176,8 +181,8 @@ def answer(
     made_at: float,
 ) -> Record | None:
     """`chunks` as a record; None unless they are the whole answer to `request`."""
-    ended = sorted([chunk.index for chunk in chunks if chunk.finish_reason is not None])
-    if ended != list(range(request.sequences)):
+    whole = _whole(chunks)
+    if [chunk.index for chunk in whole] != list(range(request.sequences)):
         return None
     return Record(
         chunks,
@@ -185,6 +190,7 @@ def answer(
         weights_id=weights_id,
         ttl_s=ttl_s,
         made_at=made_at,
+        whole=whole,
     )
 
 

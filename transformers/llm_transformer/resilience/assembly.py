@@ -36,6 +36,7 @@ def forward_stage(
             unreachable_s=settings.unreachable_hold_s,
             probe_s=settings.longest_request_s,
             most_held=settings.queue_most,
+            most_probes=settings.wake_probes,
         ),
         StartTimes(settings.expected_start_s),
         SharedStartTimes(store, model) if store else NoStore(),

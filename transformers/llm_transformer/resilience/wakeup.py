@@ -3,7 +3,8 @@
 The predictor is taken to be awake for `idle_s` after its last sign of life. After that, or when a
 call finds it away, one probe goes ahead of all requests: behind Knative's activator it is held
 until a pod is ready, and many callers do not count as many. The probe runs to its end even when all
-callers have left, so each start is measured.
+callers have left, so each start is measured. Where a burst is to start several predictors at once,
+more probes go beside it, as many as callers wait.
 """
 
 import asyncio
@@ -50,13 +51,14 @@ class WakePolicy:
 
     `idle_s`: silence after which the predictor may be at zero; 0 is never. `unreachable_s`: how
     long callers are held while nothing at all answers. `probe_s`: the longest single probe.
-    `most_held` bounds how many callers wait.
+    `most_held` bounds how many callers wait, `most_probes` how many probes go at a time.
     """
 
     idle_s: float = 60.0
     unreachable_s: float = 15.0
     probe_s: float = 300.0
     most_held: int = 1000
+    most_probes: int = 1
 
 
 class Wakeup:
@@ -83,6 +85,8 @@ class Wakeup:
         self._unreachable_since: float | None = None
         self._changed = asyncio.Event()
         self._held = 0
+        # The probes beside the one that wakes.
+        self._beside: list[asyncio.Task[None]] = []
         # Scraped from the start on, at 0.
         self._held_told = metrics.HELD.labels(model)
         self._start_seconds = metrics.STARTS.labels(model)
@@ -147,8 +151,7 @@ class Wakeup:
             raise self._starting(came, "too many requests wait for it already; ")
         until = came + AWAKE_WITHIN_S if context.caller.nowait else _until(context, came)
         outcome = "cancelled"
-        self._held += 1
-        self._held_told.set(self._held)
+        self._hold(self._held + 1)
         try:
             async with asyncio.timeout_at(until):
                 while self._waking is not None:
@@ -171,9 +174,8 @@ class Wakeup:
             outcome = "unreachable"
             raise
         finally:
-            self._held -= 1
             context.reply.note = None
-            self._held_told.set(self._held)
+            self._hold(self._held - 1)
             metrics.HELD_SECONDS.labels(outcome).observe(loop.time() - came)
 
     async def _wake(self) -> None:
@@ -206,7 +208,27 @@ class Wakeup:
     def _end(self) -> None:
         self._waking = None
         self._phase = None
+        self._match_probes()
         self._tell()
+
+    def _hold(self, callers: int) -> None:
+        self._held = callers
+        self._held_told.set(callers)
+        self._match_probes()
+
+    def _match_probes(self) -> None:
+        """A probe for each caller, within bounds: what counts requests then counts the callers."""
+        probes = 0 if self._waking is None else min(self._held, self._policy.most_probes)
+        while len(self._beside) < probes - 1:
+            self._beside.append(asyncio.create_task(self._probe_beside()))
+        while self._beside and len(self._beside) >= probes:
+            self._beside.pop().cancel()
+
+    async def _probe_beside(self) -> None:
+        while True:
+            if (await self._probe(self._policy.probe_s)).ready:
+                return
+            await asyncio.sleep(LONGEST_PAUSE_S)
 
     async def _started(self, seconds: float) -> None:
         if seconds < AWAKE_WITHIN_S:

@@ -53,11 +53,15 @@ class FakeProbe:
         self.probe = Probe(ready=True)
         self.answer = asyncio.Event()
         self.answer.set()
-        self.calls = 0
+        self.calls = self.open = 0
 
     async def __call__(self, timeout_s):
         self.calls += 1
-        await self.answer.wait()
+        self.open += 1
+        try:
+            await self.answer.wait()
+        finally:
+            self.open -= 1
         return self.probe
 
 
@@ -86,8 +90,8 @@ def probe():
 async def make(predictor, probe):
     stages = []
 
-    def stage(*, limit=64, unreachable_s=5.0, most=100, breaker=None, target_s=2.0):
-        policy = WakePolicy(unreachable_s=unreachable_s, most_held=most)
+    def stage(*, limit=64, unreachable_s=5.0, most=100, breaker=None, target_s=2.0, probes=1):
+        policy = WakePolicy(unreachable_s=unreachable_s, most_held=most, most_probes=probes)
         wakeup = Wakeup("m", probe, policy, StartTimes(60), MemoryStore())
         backlog = BacklogPolicy(target_s=target_s, interval_s=target_s / 2, most=most)
         stages.append(
@@ -140,6 +144,33 @@ async def test_many_waiters_wake_it_once(make, predictor, probe):
     probe.answer.set()
     assert await asyncio.gather(*waiters) == [[HEL, LO]] * 50
     assert probe.calls == 1
+
+
+async def test_where_a_burst_is_to_start_several_each_waiter_is_a_probe_within_bounds(make, probe):
+    stage = make(probes=20)
+    probe.answer.clear()
+    first = asyncio.create_task(_all(stage))
+    await _until(lambda: probe.open == 1)
+    others = [asyncio.create_task(_all(stage)) for _ in range(29)]
+    await _until(lambda: probe.open == 20)
+    for each in others[9:]:
+        each.cancel()
+    await _until(lambda: probe.open == 10)
+    probe.answer.set()
+    assert await asyncio.gather(first, *others[:9]) == [[HEL, LO]] * 10
+    await _until(lambda: probe.open == 0)
+    assert (probe.calls, stage.status().state) == (20, "ready")
+
+
+async def test_a_start_that_is_given_up_ends_all_its_probes(make, probe):
+    stage = make(probes=20)
+    probe.answer.clear()
+    waiters = [asyncio.create_task(_all(stage)) for _ in range(5)]
+    await _until(lambda: probe.open == 5)
+    await stage.close()
+    await _until(lambda: probe.open == 0)
+    for each in waiters:
+        each.cancel()
 
 
 async def test_before_anybody_asks_it_is_asleep_and_status_wakes_nobody(make, probe):

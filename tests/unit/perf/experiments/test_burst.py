@@ -46,4 +46,4 @@ def test_an_engine_of_a_tenth_takes_as_long_over_a_tenth_of_the_batch():
 
 
 def test_a_burst_begins_at_one_predictor_at_none_and_at_as_many_as_it_may_have():
-    assert [each.least for each in scenarios(7).values()] == [1, 1, 0, 0, 7]
+    assert [each.least for each in scenarios(7).values()] == [1, 1, 0, 0, 0, 7]
