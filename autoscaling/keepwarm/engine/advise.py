@@ -107,10 +107,10 @@ def advise(sweep: Sweep, slo: Sequence[Term]) -> Advice:
 
 def _reasons(chosen: Point, last: Point, best: float, broken: str) -> tuple[str, ...]:
     places = chosen.concurrency
-    seqs = f"{places} sequences gave {chosen.tokens_per_s:.4g} tokens/s"
+    seqs = f"{places} sequences gave {_rate(chosen.tokens_per_s)} tokens/s"
     if chosen is not last:
         seqs += (
-            f", {chosen.tokens_per_s / best:.0%} of the best ({best:.4g}); more up to"
+            f", {chosen.tokens_per_s / best:.0%} of the best ({_rate(best)}); more up to"
             f" {last.concurrency} only made each slower"
         )
     elif broken:
@@ -123,11 +123,16 @@ def _reasons(chosen: Point, last: Point, best: float, broken: str) -> tuple[str,
     if capped < places:
         concurrency += f" (Knative's own bound is {MOST_CONTAINER_CONCURRENCY})"
     target = (
-        f"Knative aims at {TARGET_SHARE:.0%} of it, {TARGET_SHARE * capped:.3g} in flight a pod:"
-        f" the other {capped - TARGET_SHARE * capped:.3g} places are for those who come while the"
-        " next pod starts"
+        f"Knative aims at {TARGET_SHARE:.0%} of it, {TARGET_SHARE * capped:.0f} in flight a pod:"
+        f" the other {capped - round(TARGET_SHARE * capped)} places are for those who come while"
+        " the next pod starts"
     )
     return (seqs, concurrency, target)
+
+
+def _rate(tokens_per_s: float) -> str:
+    """As people write it: no more than is known, and no exponent."""
+    return f"{tokens_per_s:,.0f}" if tokens_per_s >= 100 else f"{tokens_per_s:.3g}"
 
 
 def _doubts(sweep: Sweep, chosen: Point, kept: Sequence[Point], broken: str) -> tuple[str, ...]:

@@ -40,9 +40,9 @@ FLAT = ((1, 100, 0.05), (16, 1500, 0.1), (32, 1950, 0.2), (64, 2000, 0.4), (128,
             "the most that keep the SLO: at 128 requests ttft_p99 is 2.6",
         ),
         (GROWING, "ttft_p99<=500ms", 32, "at 64 requests ttft_p99 is 1.1 s"),
-        (FLAT, "ttft_p99<=2s", 32, "98% of the best (2000); more up to 128 only made each slower"),
+        (FLAT, "ttft_p99<=2s", 32, "98% of the best (2,000); more up to 128 only made each slower"),
         # What is over the SLO does not count as the best.
-        (FLAT, "ttft_p99<=150ms", 16, "16 sequences gave 1500 tokens/s"),
+        (FLAT, "ttft_p99<=150ms", 16, "16 sequences gave 1,500 tokens/s"),
     ],
 )
 def test_the_engine_gets_what_the_slo_bears_and_throughput_pays_for(points, slo, places, why):
@@ -53,7 +53,7 @@ def test_the_engine_gets_what_the_slo_bears_and_throughput_pays_for(points, slo,
 
 
 def test_the_target_tells_where_knative_adds_a_pod():
-    assert "70% of it, 44.8 in flight" in advise(_sweep(*GROWING), terms("ttft_p99<=2s")).reasons[2]
+    assert "70% of it, 45 in flight" in advise(_sweep(*GROWING), terms("ttft_p99<=2s")).reasons[2]
 
 
 def test_a_load_above_one_that_breaks_the_slo_is_luck():
@@ -177,7 +177,7 @@ def test_the_command_tells_a_bad_slo_from_one_that_nothing_keeps(written, slo, s
     [
         ("ttft_p99<=100ms", 128, "the most that keep the SLO: at 256 requests ttft_p99 is 0.298 s"),
         ("latency_p99<=1.6s", 64, "at 128 requests latency_p99 is 1.85 s"),
-        ("ttft_p99<=2s", 256, "256 sequences gave 1.709e+04 tokens/s"),
+        ("ttft_p99<=2s", 256, "256 sequences gave 17,092 tokens/s"),
     ],
 )
 def test_the_sweep_of_a_gpu_gives_an_engine_as_many_places_as_its_slo_bears(slo, places, why):
