@@ -6,7 +6,7 @@ drain, probes, Knative's path. perf/fixed_predictor.py says what the engine does
 
 import functools
 import runpy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import yaml
 
@@ -24,9 +24,19 @@ def answer() -> Callable[[str, int], str]:
 
 
 def manifest(
-    *components: str, slots: int, token_ms: int, target: int, most: int, window: str
+    *components: str,
+    slots: int,
+    token_ms: int,
+    target: int,
+    most: int,
+    window: str,
+    load_s: int = 0,
+    transformer_flags: Sequence[str] = (),
 ) -> str:
-    """`slots` sequences a pod at a time, scaled at `target` up to `most` pods."""
+    """`slots` sequences a pod at a time, scaled at `target` up to `most` pods.
+
+    A pod takes `load_s` more seconds to start than it needs.
+    """
     documents = list(yaml.safe_load_all(rendered("cpu-demo", *components)))
     (service,) = (each for each in documents if each["kind"] == "InferenceService")
     predictor = service["spec"]["predictor"]
@@ -35,8 +45,13 @@ def manifest(
     for component in (predictor, service["spec"]["transformer"]):
         annotations = component.setdefault("annotations", {})
         annotations["autoscaling.knative.dev/window"] = window
+    (transformer,) = service["spec"]["transformer"]["containers"]
+    transformer["args"] += transformer_flags
     (container,) = predictor["containers"]
-    container["command"] = [PYTHON, f"{FOLDER}/{SOURCE.name}"]
+    container["command"] = [
+        *("/bin/sh", "-c", f'sleep {load_s}; exec "$0" "$@"', PYTHON),
+        f"{FOLDER}/{SOURCE.name}",
+    ]
     container["args"] = [
         "--model_name=chat",
         f"--slots={slots}",
