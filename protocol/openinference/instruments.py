@@ -8,8 +8,9 @@ several threads, stays with the library.
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Final, Generic, TypeVar
 
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
@@ -49,8 +50,39 @@ class Spread:
         self.total += value
 
 
-class Counter(Collector):
-    """A counter for each combination of labels; without labels, one."""
+_Child = TypeVar("_Child")
+
+
+class _Labelled(Collector, Generic[_Child]):
+    """One child for each combination of labels; without labels, one from the start."""
+
+    def __init__(
+        self,
+        name: str,
+        documentation: str,
+        labelnames: Sequence[str],
+        make: Callable[[], _Child],
+        registry: CollectorRegistry,
+    ) -> None:
+        self._name, self._documentation, self._labels = name, documentation, tuple(labelnames)
+        self._make = make
+        self._children: dict[tuple[str, ...], _Child] = {}
+        if not self._labels:
+            self._only = self.labels()
+        registry.register(self)
+
+    def labels(self, *values: str) -> _Child:
+        """What these labels count, which is worth keeping; raises ValueError for other labels."""
+        child = self._children.get(values)
+        if child is None:
+            if len(values) != len(self._labels) or not all(isinstance(v, str) for v in values):
+                raise ValueError(f"labels {self._labels} need as many texts, got {values}")
+            child = self._children[values] = self._make()
+        return child
+
+
+class Counter(_Labelled[Count]):
+    """A counter for each combination of labels."""
 
     def __init__(
         self,
@@ -61,19 +93,7 @@ class Counter(Collector):
         registry: CollectorRegistry = REGISTRY,
     ) -> None:
         """`name` is without `_total`, which a scrape adds."""
-        self._name, self._documentation, self._labels = name, documentation, tuple(labelnames)
-        self._counts: dict[tuple[str, ...], Count] = {}
-        if not self._labels:
-            self._only = self.labels()
-        registry.register(self)
-
-    def labels(self, *values: str) -> Count:
-        """The counter with these labels, which is worth keeping."""
-        count = self._counts.get(values)
-        if count is None:
-            _check(self._labels, values)
-            count = self._counts[values] = Count()
-        return count
+        super().__init__(name, documentation, labelnames, Count, registry)
 
     def inc(self, amount: float = 1) -> None:
         """Adds to the only one; for a counter without labels."""
@@ -86,13 +106,13 @@ class Counter(Collector):
     def collect(self) -> Iterator[CounterMetricFamily]:
         """With a sample for each combination of labels that was asked for."""
         (family,) = self.describe()
-        for values, count in list(self._counts.items()):
+        for values, count in list(self._children.items()):
             family.add_metric(values, count.value, created=count.created)
         yield family
 
 
-class Histogram(Collector):
-    """A histogram for each combination of labels; without labels, one."""
+class Histogram(_Labelled[Spread]):
+    """A histogram for each combination of labels."""
 
     def __init__(
         self,
@@ -104,20 +124,8 @@ class Histogram(Collector):
         registry: CollectorRegistry = REGISTRY,
     ) -> None:
         """`buckets` are the upper bounds in rising order, without the infinite one."""
-        self._name, self._documentation, self._labels = name, documentation, tuple(labelnames)
         self._bounds = tuple(map(float, buckets))
-        self._spreads: dict[tuple[str, ...], Spread] = {}
-        if not self._labels:
-            self._only = self.labels()
-        registry.register(self)
-
-    def labels(self, *values: str) -> Spread:
-        """The histogram with these labels, which is worth keeping."""
-        spread = self._spreads.get(values)
-        if spread is None:
-            _check(self._labels, values)
-            spread = self._spreads[values] = Spread(self._bounds)
-        return spread
+        super().__init__(name, documentation, labelnames, partial(Spread, self._bounds), registry)
 
     def observe(self, value: float) -> None:
         """Adds to the only one; for a histogram without labels."""
@@ -130,7 +138,7 @@ class Histogram(Collector):
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """With the samples for each combination of labels that was asked for."""
         (family,) = self.describe()
-        for values, spread in list(self._spreads.items()):
+        for values, spread in list(self._children.items()):
             so_far, buckets = 0, []
             for bound, count in zip((*self._bounds, float("inf")), spread.counts, strict=True):
                 so_far += count
@@ -145,8 +153,3 @@ def _text(bound: float) -> str:
     """A bound as the library says it in `le`."""
     text: str = floatToGoString(bound)  # type: ignore[no-untyped-call]
     return text
-
-
-def _check(names: Sequence[str], values: Sequence[str]) -> None:
-    if len(names) != len(values) or not all(isinstance(value, str) for value in values):
-        raise ValueError(f"labels {names} need as many texts, got {values}")
