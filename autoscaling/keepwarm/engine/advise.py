@@ -122,10 +122,10 @@ def _reasons(chosen: Point, last: Point, best: float, broken: str) -> tuple[str,
     )
     if capped < places:
         concurrency += f" (Knative's own bound is {MOST_CONTAINER_CONCURRENCY})"
+    aimed = round(TARGET_SHARE * capped)
     target = (
-        f"Knative aims at {TARGET_SHARE:.0%} of it, {TARGET_SHARE * capped:.0f} in flight a pod:"
-        f" the other {capped - round(TARGET_SHARE * capped)} places are for those who come while"
-        " the next pod starts"
+        f"Knative aims at {TARGET_SHARE:.0%} of it, {aimed} in flight a pod: the other"
+        f" {capped - aimed} places are for those who come while the next pod starts"
     )
     return (seqs, concurrency, target)
 
