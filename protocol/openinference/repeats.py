@@ -75,12 +75,11 @@ def arrival(data: bytes) -> Arrival | None:
 
 @runtime_checkable
 class Keeper(Protocol):
-    """A service that may have an answer at hand.
+    """A service that may have an answer at hand."""
 
-    `keeps` is whether it ever has one; if not, nothing need be remembered for it.
-    """
-
-    keeps: bool
+    @property
+    def keeps(self) -> bool:
+        """Whether it ever has one; if not, nothing need be remembered for it."""
 
     def kept(
         self, request: GenerationRequest, version: str | None, context: RequestContext

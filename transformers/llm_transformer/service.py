@@ -58,8 +58,8 @@ class TransformerService:
         self._lifecycle = lifecycle
         self._auth = auth
         self._limits = limits
-        # An answer at hand; not where limits are kept, which may have to ask Redis.
-        self.keeps = limits is None and isinstance(forward, CachedForward)
+        # What may have an answer at hand; not where limits are kept, which may have to ask Redis.
+        self._keeper = forward if limits is None and isinstance(forward, CachedForward) else None
         self.max_timeout_s: float | None = settings.longest_request_s
         self.models: Sequence[str] = table.names
         self.metadata = server_metadata("keepwarm-transformer")
@@ -90,15 +90,20 @@ class TransformerService:
             return True
         return all(await asyncio.gather(*map(self._forward.is_ready, models)))
 
+    @property
+    def keeps(self) -> bool:
+        """Whether `kept` ever has an answer."""
+        return self._keeper is not None
+
     def kept(
         self, request: GenerationRequest, version: str | None, context: RequestContext
     ) -> tuple[Chunk, ...] | None:
         """The chunks of an answer that this process has and may give at once; None, if not so."""
-        if not self.keeps or not isinstance(self._forward, CachedForward):
+        if self._keeper is None:
             return None
         identity = self._auth.identify(context, request.model)
         check_model(self.models, request.model, version)
-        chunks = self._forward.kept(request, identity.tenant, context)
+        chunks = self._keeper.kept(request, identity.tenant, context)
         if chunks is not None:
             count(chunks, request, identity.plan, context)
         return chunks
